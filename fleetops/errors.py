@@ -83,7 +83,7 @@ class Problems:
 
     def extend(self, other: Problems) -> None:
         """Take in all that `other` has found."""
-        before = {key: 0 for key in other.counts}
+        before = dict.fromkeys(other.counts, 0)
         for problem in other.listed:
             before[problem.severity, problem.code] += 1
             self.add(problem)

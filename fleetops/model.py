@@ -50,6 +50,12 @@ class Outcome(StrEnum):
     NOT_STARTED = "not_started"
 
 
+OUTCOMES: Final = tuple(Outcome)
+
+GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.CONFIRMED})
+"""The outcomes after which a device's sequence goes on."""
+
+
 class Reason(StrEnum):
     """Why a step has its outcome, in one word for the report."""
 
@@ -81,14 +87,17 @@ class Reason(StrEnum):
     MISDIRECTED = "misdirected"
     NOT_CONFIRMED = "not_confirmed"
 
+    IN_FLIGHT = "in_flight"
+    PENDING = "pending"
+
 
 class ReplyKind(StrEnum):
     """What the result of one attempt means for its step.
 
     `NOT_REACHED`: the request cannot have reached the service. `THROTTLED`: 429, refused for now.
-    `MAYBE`: it may have run, the reply was lost or was a server error. `BAD_REPLY`: 200 that does not say what was
-    asked, so it may have run. `REFUSED`: refused for good. `TOKEN_REFUSED` and `MISDIRECTED`: refused, and
-    so will be every other request of this run.
+    `MAYBE`: it may have run, the reply was lost or was a server error. `BAD_REPLY`: 200 that does not
+    say what was asked, so it may have run. `REFUSED`: refused for good. `TOKEN_REFUSED` and
+    `MISDIRECTED`: refused, and so will be every other request of this run.
     """
 
     ACCEPTED = "accepted"

@@ -24,9 +24,7 @@ def parse_duration_ns(text: str | float) -> int:
     """
     if isinstance(text, bool):
         raise ValueError("a duration is written like 500ms, 90s, 2m or 1h")  # noqa: TRY004 - pydantic expects it
-    if isinstance(text, (int, float)):
-        text = format(text, "f") if isinstance(text, float) else str(text)
-    text = text.strip().lower()
+    text = (format(text, "f") if isinstance(text, float) else str(text)).strip().lower()
     if _NUMBER.fullmatch(text):
         duration_ns = round(float(text) * NS_PER_S)
     elif _DURATION.fullmatch(text):
@@ -84,7 +82,5 @@ def parse_rate(text: str | float) -> Rate:
         raise ValueError(f"{str(text)[:40]!r} is not a rate: write 20/s, 90/m or 500/h")
     rate = Rate(float(found[1]), found[2] or "s")
     if not SLOWEST_PER_S <= rate.per_s <= FASTEST_PER_S:
-        raise ValueError(
-            f"{str(text)[:40]!r} is not a usable rate: from one a day to {FASTEST_PER_S:,} a second"
-        )
+        raise ValueError(f"{str(text)[:40]!r} is not a usable rate: from one a day to {FASTEST_PER_S:,} a second")
     return rate

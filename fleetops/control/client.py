@@ -1,0 +1,288 @@
+"""One request, one answer: deadlines, bounds, and whether a request may have reached the service.
+
+httpx's transports are used without its client: the client's redirects, cookies, authentication and logging are all
+things that must not happen here (it fails on a Location that it cannot parse, followed or not).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import ssl
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import httpx
+
+from fleetops.control.base_url import parse_base_url, proxy_for
+from fleetops.control.transport import OneConnectionEach, connections_to
+from fleetops.control.wording import bounded, printable
+from fleetops.errors import UsageError
+from fleetops.model import Reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleetops.control.token import Token
+
+_NOT_REACHED: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+_TIMED_OUT: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
+
+_LONGEST_CHAIN: Final = 10
+_SSL_DECORATION: Final = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
+"""What Python's ssl module puts around OpenSSL's words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """How the control plane is reached.
+
+    Attributes:
+        base_url: As `parse_base_url` takes it.
+        token: The bearer token of every request.
+        concurrency: Connections, and so requests in flight, at most.
+        connect_timeout_s: To get a free connection, and again to resolve, connect and agree on TLS.
+        read_timeout_s: From the first byte sent to the whole reply, however slowly it drips.
+        ca_bundle: A file or folder of CA certificates instead of the usual ones.
+    """
+
+    base_url: str
+    token: Token = field(repr=False)
+    concurrency: int = 16
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+    ca_bundle: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply whose status was understood.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers.
+        body: Its body, at most as long as was asked for.
+        complete: Whether `body` is the whole body.
+        timed_out: Whether the time was up before the body ended.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    complete: bool
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The lack of one.
+
+    Attributes:
+        reached: Whether the request may have reached the service.
+        reason: The word for the report.
+        detail: What happened, printable and bounded, without the token.
+    """
+
+    reached: bool
+    reason: Reason
+    detail: str
+
+
+class ControlClient:
+    """Sends requests to one control plane over connections that are kept and shared.
+
+    Raises:
+        UsageError: The base URL, the CA bundle or the environment's proxy cannot be used.
+    """
+
+    def __init__(self, settings: ClientSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.base_url = parse_base_url(settings.base_url)
+        self._authority = httpx.URL(self.base_url).netloc.decode("ascii")
+        self._token = settings.token
+        self._connect_timeout_s = settings.connect_timeout_s
+        self._read_timeout_s = settings.read_timeout_s
+        self._headers = httpx.Headers(
+            {
+                "Authorization": settings.token.authorization(),
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": _user_agent(),
+            }
+        )
+        _quieten_libraries()
+        self._transport = transport or _transport(self.base_url, settings)
+
+    def redact(self, text: str) -> str:
+        """`text` without the token."""
+        return self._token.redact(text)
+
+    def printable(self, text: str) -> str:
+        """`text` as it can go into a report: in one line, bounded, without the token."""
+        return bounded(self.redact(printable(self.redact(text))))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def exchange(
+        self, method: str, url: str, *, content: bytes | None = None, most_bytes: int
+    ) -> Answer | NoAnswer:
+        """Send one request, once, and read its reply. Never raises for anything that the network does.
+
+        Args:
+            method: The method.
+            url: The whole URL, percent-encoded.
+            content: A JSON body.
+            most_bytes: Of the reply's body; the connection is closed rather than read further.
+        """
+        progress = _Progress(self._connect_timeout_s, self._read_timeout_s)
+        response: httpx.Response | None = None
+        body = bytearray()
+        complete = False
+        error: Exception | None = None
+        with progress.scope:
+            try:
+                response = await self._transport.handle_async_request(self._request(method, url, content, progress))
+                async for chunk in response.stream:  # type: ignore[union-attr]  # an async transport's stream
+                    body += chunk
+                    if len(body) > most_bytes:
+                        break
+                else:
+                    complete = True
+            except Exception as raised:  # noqa: BLE001 - whatever it is, the step must get its reply
+                error = raised
+            finally:
+                if response is not None:
+                    await _close(response)
+        timed_out = progress.scope.cancelled_caught or isinstance(error, _TIMED_OUT)
+        if response is None:
+            return self._no_answer(progress, error, timed_out=timed_out)
+        return Answer(response.status_code, response.headers, bytes(body[:most_bytes]), complete, timed_out)
+
+    def _request(self, method: str, url: str, content: bytes | None, progress: _Progress) -> httpx.Request:
+        headers = self._headers
+        if content is not None:
+            headers = headers.copy()
+            headers["Content-Type"] = "application/json"
+        # One deadline of ours covers each phase, so that httpx needs no timer for every read.
+        timeouts = {"connect": None, "read": None, "write": None, "pool": self._connect_timeout_s}
+        return httpx.Request(
+            method,
+            url,
+            headers=headers,
+            content=content,
+            extensions={"trace": progress.trace, "timeout": timeouts},
+        )
+
+    def _no_answer(self, progress: _Progress, error: Exception | None, *, timed_out: bool) -> NoAnswer:
+        if isinstance(error, _NOT_REACHED) or (progress.connecting and not progress.sent):
+            detail = _words(error) if error else f"not within {self._connect_timeout_s:g} s"
+            detail = self.printable(f"no connection to {self._authority}: {detail}")
+            return NoAnswer(reached=False, reason=Reason.UNREACHABLE, detail=detail)
+        if timed_out:
+            detail = f"no reply within {self._read_timeout_s:g} s"
+            return NoAnswer(reached=True, reason=Reason.READ_TIMEOUT, detail=detail)
+        malformed = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
+        detail = f"the reply is not HTTP: {error}" if malformed else _words(error)
+        reason = Reason.BAD_REPLY if malformed else Reason.CONNECTION_LOST
+        return NoAnswer(reached=True, reason=reason, detail=self.printable(detail))
+
+
+class _Progress:
+    """How far one request has come, as httpcore's trace tells, and the deadline that goes with it.
+
+    A transport that does not trace leaves `connecting` and `sent` false: then nothing is certain, and one deadline
+    covers it all.
+    """
+
+    __slots__ = ("_connect_timeout_s", "_read_timeout_s", "connecting", "scope", "sent")
+
+    def __init__(self, connect_timeout_s: float, read_timeout_s: float) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self.connecting = False
+        self.sent = False
+        self.scope = anyio.CancelScope(deadline=anyio.current_time() + 2 * connect_timeout_s + read_timeout_s)
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        if event == "http11.send_request_headers.started":
+            # A proxy is sent a CONNECT first, which the service never sees.
+            if info["request"].method != b"CONNECT":
+                self.sent = True
+                self.scope.deadline = anyio.current_time() + self._read_timeout_s
+        elif event == "connection.connect_tcp.started":
+            self.connecting = True
+            self.scope.deadline = anyio.current_time() + self._connect_timeout_s
+
+
+async def _close(response: httpx.Response) -> None:
+    with anyio.CancelScope(shield=True):
+        try:
+            await response.stream.aclose()  # type: ignore[union-attr]  # an async transport's stream
+        except Exception:
+            logging.getLogger(__name__).debug("closing a connection failed", exc_info=True)
+
+
+def _words(error: BaseException | None) -> str:
+    """The most exact words there are for an error: the operating system's or TLS's, else its own, else its name."""
+    inner, seen = error, 0
+    while inner is not None and seen < _LONGEST_CHAIN:
+        if isinstance(inner, ssl.SSLError):
+            return f"TLS: {_SSL_DECORATION.sub('', inner.strerror or str(inner))}"
+        if isinstance(inner, socket.gaierror):
+            return inner.strerror or str(inner)
+        if isinstance(inner, OSError) and inner.errno:
+            return os.strerror(inner.errno)
+        if isinstance(inner, BaseExceptionGroup):  # noqa: SIM108 - mypy narrows only a statement
+            inner = inner.exceptions[0]
+        else:
+            inner = inner.__cause__ or inner.__context__
+        seen += 1
+    if isinstance(error, httpx.TransportError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _transport(base_url: str, settings: ClientSettings) -> OneConnectionEach:
+    tls = None if base_url.startswith("http://") else _ssl_context(settings.ca_bundle)
+    connect = connections_to(base_url, ssl_context=tls, proxy=proxy_for(base_url))
+    return OneConnectionEach(connect, settings.concurrency)
+
+
+def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    if ca_bundle is None:
+        return httpx.create_ssl_context()
+    try:
+        if ca_bundle.is_dir():
+            return ssl.create_default_context(capath=ca_bundle)
+        return ssl.create_default_context(cafile=ca_bundle)
+    except OSError as error:
+        raise UsageError(
+            f"the CA bundle {ca_bundle} cannot be used: {_words(error)}",
+            hint="give a file of certificates in PEM format, or a folder of them as `openssl rehash` makes it",
+        ) from None
+
+
+def _user_agent() -> str:
+    try:
+        return f"fleetops/{version('fleetops')}"
+    except PackageNotFoundError:
+        return "fleetops"
+
+
+def _quieten_libraries() -> None:
+    """Keep what httpx and httpcore would log of each request quiet, unless someone asked them in particular."""
+    for name in ("httpx", "httpcore"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)

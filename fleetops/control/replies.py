@@ -1,0 +1,156 @@
+"""What a reply of the control plane means for its step.
+
+| status | kind | reason |
+|---|---|---|
+| 200 that names the operation asked for | accepted | |
+| any other 2xx | bad_reply | bad_reply |
+| 3xx | misdirected | misdirected |
+| 400, 422 | refused | invalid |
+| 401, 403 | token_refused | token_refused |
+| 404 | refused | not_found |
+| 429 | throttled | throttled |
+| other 4xx | refused | rejected |
+| 500, 502, 503, 504 | maybe | server_error, bad_gateway, unavailable, gateway_timeout |
+| other 5xx | maybe | server_error |
+| anything else | maybe | bad_reply |
+
+The status decides even where the body broke off, except for 200: there the body has to say what was started.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetops.control.wording import bounded, printable, words_of
+from fleetops.model import Reason, Reply, ReplyKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from fleetops.model import Operation
+
+_LONGEST_OPERATION_ID: Final = 100
+_LONGEST_RETRY_AFTER_S: Final = 1e9
+"""About thirty years: beyond it a number says no more, and stays exact and finite below."""
+
+_SECONDS: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+
+_KINDS: Final[dict[int, tuple[ReplyKind, Reason]]] = {
+    HTTPStatus.BAD_REQUEST: (ReplyKind.REFUSED, Reason.INVALID),
+    HTTPStatus.UNPROCESSABLE_ENTITY: (ReplyKind.REFUSED, Reason.INVALID),
+    HTTPStatus.UNAUTHORIZED: (ReplyKind.TOKEN_REFUSED, Reason.TOKEN_REFUSED),
+    HTTPStatus.FORBIDDEN: (ReplyKind.TOKEN_REFUSED, Reason.TOKEN_REFUSED),
+    HTTPStatus.NOT_FOUND: (ReplyKind.REFUSED, Reason.NOT_FOUND),
+    HTTPStatus.TOO_MANY_REQUESTS: (ReplyKind.THROTTLED, Reason.THROTTLED),
+    HTTPStatus.BAD_GATEWAY: (ReplyKind.MAYBE, Reason.BAD_GATEWAY),
+    HTTPStatus.SERVICE_UNAVAILABLE: (ReplyKind.MAYBE, Reason.UNAVAILABLE),
+    HTTPStatus.GATEWAY_TIMEOUT: (ReplyKind.MAYBE, Reason.GATEWAY_TIMEOUT),
+}
+_KINDS_BY_CLASS: Final = {
+    2: (ReplyKind.BAD_REPLY, Reason.BAD_REPLY),
+    3: (ReplyKind.MISDIRECTED, Reason.MISDIRECTED),
+    4: (ReplyKind.REFUSED, Reason.REJECTED),
+    5: (ReplyKind.MAYBE, Reason.SERVER_ERROR),
+}
+_SAYS_WHEN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+def classify(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    complete: bool,
+    asked: Operation,
+    now: datetime,
+    redact: Callable[[str], str] = _unchanged,
+) -> Reply:
+    """What the reply to one PUT means.
+
+    Args:
+        status: The status of the final reply.
+        headers: Its headers; names in lower case, or a mapping that does not mind the case.
+        body: Its body, or as much of it as was read.
+        complete: Whether `body` is the whole body.
+        asked: The operation that was asked for.
+        now: The time, aware, for a `Retry-After` that is a date.
+        redact: Takes secrets out of text that goes into the report.
+    """
+
+    def said(text: str) -> str:
+        # Before the cleaning, which shortens, and after it, which may join what was apart.
+        return bounded(redact(printable(redact(text))))
+
+    if status == HTTPStatus.OK:
+        return _initiated(body, complete=complete, asked=asked, said=said)
+    kind, reason = _KINDS.get(status, _KINDS_BY_CLASS.get(status // 100, (ReplyKind.MAYBE, Reason.BAD_REPLY)))
+    if kind is ReplyKind.MISDIRECTED:
+        location = headers.get("location")
+        detail = f"{status} to {location}" if location else f"{status} without a Location"
+    elif reason is Reason.BAD_REPLY:
+        detail = f"{status} is not an answer to this request: {words_of(body)}".rstrip(": ")
+    else:
+        detail = words_of(body)
+    retry_after_s = retry_after(headers.get("retry-after"), now) if status in _SAYS_WHEN else None
+    return Reply(kind, reason, status, detail=said(detail), retry_after_s=retry_after_s)
+
+
+def _initiated(body: bytes, *, complete: bool, asked: Operation, said: Callable[[str], str]) -> Reply:
+    """What a 200 means: accepted only where its body says that what was asked for was started."""
+    answer: Any = None
+    if not complete:
+        detail = f"the reply broke off or is too long, after {len(body)} bytes: {words_of(body)}"
+    elif not body.strip():
+        detail = "the reply has no body"
+    else:
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            detail = f"the reply is not JSON: {words_of(body)}"
+        else:
+            named = answer.get("operation") if isinstance(answer, dict) else None
+            if named == asked.value:
+                return Reply(
+                    ReplyKind.ACCEPTED,
+                    http_status=HTTPStatus.OK.value,
+                    operation_id=_operation_id(answer.get("id"), said),
+                )
+            detail = f"the reply does not name the operation {asked}: {words_of(body)}"
+    return Reply(ReplyKind.BAD_REPLY, Reason.BAD_REPLY, HTTPStatus.OK.value, detail=said(detail))
+
+
+def _operation_id(value: Any, said: Callable[[str], str]) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return bounded(said(str(value)), _LONGEST_OPERATION_ID) or None
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """The seconds that a `Retry-After` asks to wait (RFC 9110, section 10.2.3), or None where it says nothing.
+
+    A moment that has passed is 0. The result is finite; the caller caps it.
+
+    Args:
+        value: The header, in seconds or as an HTTP date.
+        now: The time, aware, that a date is compared with.
+    """
+    text = (value or "").strip()
+    if _SECONDS.fullmatch(text):
+        wait_s = float(text)
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+            wait_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return min(max(wait_s, 0.0), _LONGEST_RETRY_AFTER_S)

@@ -1,0 +1,21 @@
+"""What is durable: intents before sends, answers after them, and what a resume or another run has to know."""
+
+from fleetops.journal.claims import claim_devices
+from fleetops.journal.clock import RunClock
+from fleetops.journal.records import Journal, Loaded, NewRun, RunFacts
+from fleetops.journal.state import RunLock, StateDir, default_state_dir
+from fleetops.journal.store import RunStore, create_journal
+
+__all__ = [
+    "Journal",
+    "Loaded",
+    "NewRun",
+    "RunClock",
+    "RunFacts",
+    "RunLock",
+    "RunStore",
+    "StateDir",
+    "claim_devices",
+    "create_journal",
+    "default_state_dir",
+]

@@ -1,0 +1,102 @@
+"""What other runs on this host mean for a run that is about to start: devices they hold, devices that still settle."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from fleetops.errors import HostError, RunBusyError
+from fleetops.journal.store import connect, read_facts, settling_devices, unfinished_serials
+from fleetops.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleetops.journal.clock import RunClock
+    from fleetops.journal.state import StateDir
+
+_NAMED: Final = 3
+
+
+def claim_devices(
+    state: StateDir, run_id: str, base_url: str, devices: Mapping[str, int], clock: RunClock, *, now_ns: int
+) -> dict[int, int]:
+    """Check that no live run holds one of `devices`; called while `StateDir.claiming` is held.
+
+    Args:
+        state: Where the runs are.
+        run_id: The run that asks, which does not stand in its own way.
+        base_url: Its control plane; devices of other control planes are other devices.
+        devices: Serial number to device, of the devices that it has yet to do something on.
+        clock: Its clock.
+        now_ns: The time now.
+
+    Returns:
+        By device, when it will have settled from what another run told it; settled ones are left out.
+
+    Raises:
+        RunBusyError: A live run holds some of them.
+    """
+    not_before_ns: dict[int, int] = {}
+    for other in state.run_ids():
+        if other == run_id:
+            continue
+        live = state.is_live(other)
+        try:
+            with closing(connect(state.journal_path(other), writable=False)) as connection:
+                if read_facts(connection).base_url != base_url:
+                    continue
+                if live:
+                    _refuse_shared(other, connection, devices)
+                if live or _may_still_settle(connection, clock, now_ns):
+                    _take_later(not_before_ns, connection, devices, clock, now_ns)
+        except (sqlite3.Error, HostError) as error:
+            if live or isinstance(error, RunBusyError):
+                raise
+            # A damaged journal of a dead run must not keep every other run from starting.
+            continue
+    return not_before_ns
+
+
+def _refuse_shared(other: str, connection: sqlite3.Connection, devices: Mapping[str, int]) -> None:
+    shared = [serial for serial in unfinished_serials(connection) if serial in devices]
+    if shared:
+        named = ", ".join(sorted(shared)[:_NAMED]) + (", ..." if len(shared) > _NAMED else "")
+        raise RunBusyError(
+            f"run {other} is live and holds {len(shared)} of these devices: {named}",
+            hint=f"wait for it, or stop it, or leave these devices out; `fleetops status {other}` shows how far it is",
+        )
+
+
+def _may_still_settle(connection: sqlite3.Connection, clock: RunClock, now_ns: int) -> bool:
+    """Whether a run that is over ended so recently that a device of it may not have settled."""
+    rows = connection.execute("SELECT boot_id, wall_minus_boot_ns, ended_ns, policy FROM process").fetchall()
+    longest_ns = int(connection.execute("SELECT value FROM run WHERE key = 'longest_settle_ns'").fetchone()[0])
+    last_intent_ns = 0
+    if any(ended_ns is None for _, _, ended_ns, _ in rows):
+        last_intent_ns = connection.execute("SELECT coalesce(max(intent_ns), 0) FROM attempt").fetchone()[0]
+    for boot, wall_minus_boot_ns, ended_ns, policy_json in rows:
+        over_ns = ended_ns
+        if over_ns is None:
+            timeouts = Policy.from_json(policy_json).timeouts
+            over_ns = last_intent_ns + timeouts.connect_ns + timeouts.read_ns
+        if over_ns + clock.shift_ns(boot, wall_minus_boot_ns) + longest_ns > now_ns:
+            return True
+    return False
+
+
+def _take_later(
+    not_before_ns: dict[int, int],
+    connection: sqlite3.Connection,
+    devices: Mapping[str, int],
+    clock: RunClock,
+    now_ns: int,
+) -> None:
+    theirs = settling_devices(connection, clock, now_ns=now_ns, of_open_steps=True)
+    if not theirs:
+        return
+    for device, serial in connection.execute("SELECT device, serial FROM device"):
+        mine = devices.get(serial)
+        if mine is not None and device in theirs:
+            not_before_ns[mine] = max(not_before_ns.get(mine, 0), theirs[device])

@@ -1,0 +1,180 @@
+"""Group commit: whatever was noted while the last commit ran is written by the next one.
+
+No timer and no least size: an idle disk serves a single intent at once, and a busy one serves many together.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from fleetops.errors import JournalError
+from fleetops.scheduler import Finish, Hold, Skip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetops.journal.state import RunLock
+    from fleetops.model import Reply
+    from fleetops.scheduler import Effect
+
+_INTENT: Final = "INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, ?, ?, ?)"
+_WITHDRAW: Final = "DELETE FROM attempt WHERE step = ? AND attempt = ? AND answered_ns IS NULL"
+_ANSWER: Final = (
+    "UPDATE attempt SET sent_ns = ?, answered_ns = ?, kind = ?, reason = ?, http_status = ?, operation_id = ?, "
+    "detail = ? WHERE step = ? AND attempt = ?"
+)
+_RESULT: Final = "INSERT INTO result (step, outcome, reason, finished_ns, process) VALUES (?, ?, ?, ?, ?)"
+_FACT: Final = "INSERT OR REPLACE INTO run (key, value) VALUES (?, ?)"
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows that are to be written by one commit, and what whoever waits for it will learn."""
+
+    intents: list[tuple[int, int, int, int]] = field(default_factory=list)
+    withdrawn: list[tuple[int, int]] = field(default_factory=list)
+    answers: list[tuple[object, ...]] = field(default_factory=list)
+    results: list[tuple[object, ...]] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    written: anyio.Event = field(default_factory=anyio.Event)
+    error: JournalError | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.intents or self.withdrawn or self.answers or self.results or self.facts)
+
+    def keep_answers_of(self, failed: Batch) -> None:
+        """Take over what a failed commit left, but for its intents: those steps are not sent."""
+        self.withdrawn[:0] = failed.withdrawn
+        self.answers[:0] = failed.answers
+        self.results[:0] = failed.results
+        self.facts = {**failed.facts, **self.facts}
+
+
+def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
+    """Write a batch in one durable transaction, and the number of commits with it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if batch.withdrawn:
+            connection.executemany(_WITHDRAW, batch.withdrawn)
+        if batch.answers:
+            connection.executemany(_ANSWER, batch.answers)
+        if batch.results:
+            connection.executemany(_RESULT, batch.results)
+        if batch.intents:
+            connection.executemany(_INTENT, batch.intents)
+        connection.executemany(_FACT, [*batch.facts.items(), ("commits", str(commits))])
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class GroupCommit:
+    """The journal of a run that is being driven, on SQLite."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: RunLock, process: int, commits: int) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._process = process
+        self._commits = commits
+        self._batch = Batch()
+        self._noted = anyio.Event()
+
+    async def intend(self, step: int, attempt: int, now_ns: int) -> None:
+        """Make it durable that `step` may be sent from now on; see `Journal.intend`."""
+        batch = self._batch
+        batch.intents.append((step, attempt, self._process, now_ns))
+        self._noted.set()
+        await batch.written.wait()
+        if batch.error is not None:
+            raise batch.error
+
+    def withdrawn(self, step: int, attempt: int) -> None:
+        """The intended attempt did not leave."""
+        self._batch.withdrawn.append((step, attempt))
+        self._noted.set()
+
+    def answered(
+        self,
+        step: int,
+        attempt: int,
+        *,
+        sent_ns: int | None,
+        answered_ns: int,
+        reply: Reply,
+        effects: Sequence[Effect],
+    ) -> None:
+        """Note what came of an attempt, and what that changed; both are written by one commit."""
+        batch = self._batch
+        batch.answers.append(
+            (
+                sent_ns,
+                answered_ns,
+                reply.kind,
+                reply.reason,
+                reply.http_status,
+                reply.operation_id,
+                reply.detail,
+                step,
+                attempt,
+            )
+        )
+        for effect in effects:
+            if isinstance(effect, Finish):
+                batch.results.append((effect.step, effect.outcome, effect.reason, answered_ns, self._process))
+            elif isinstance(effect, Skip):
+                batch.results.extend(
+                    (skipped, "skipped", effect.reason, answered_ns, self._process) for skipped in effect.steps
+                )
+            elif isinstance(effect, Hold):
+                batch.facts["hold_until_ns"] = str(effect.until_ns)
+        self._noted.set()
+
+    async def serve(self) -> None:
+        """Write what is noted until cancelled."""
+        while True:
+            await self._noted.wait()
+            await self._commit()
+
+    async def _commit(self) -> None:
+        self._noted = anyio.Event()
+        batch, self._batch = self._batch, Batch()
+        try:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(write, self._connection, batch, self._commits + 1)
+        except sqlite3.Error as error:
+            batch.error = JournalError(
+                f"the journal cannot be written: {error}",
+                hint="free the disk or make it writable, then resume: what is not recorded is treated as unknown",
+            )
+            self._batch.keep_answers_of(batch)
+        else:
+            self._commits += 1
+            self._lock.count_commit(self._commits)
+        finally:
+            batch.written.set()
+
+    async def close(self, *, now_ns: int, reason: str, detail: str) -> None:
+        """Write what is left and note why this process ends; see `Journal.close`."""
+        with anyio.CancelScope(shield=True):
+            last = self._batch
+            if last:
+                await self._commit()
+                if last.error is not None:
+                    raise last.error
+            await anyio.to_thread.run_sync(self._end, now_ns, reason, detail)
+
+    def _end(self, now_ns: int, reason: str, detail: str) -> None:
+        try:
+            self._connection.execute(
+                "UPDATE process SET ended_ns = ?, end_reason = ?, end_detail = ? WHERE process = ?",
+                (now_ns, reason, detail, self._process),
+            )
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal cannot be written: {error}") from None

@@ -1,0 +1,383 @@
+"""Making a run's journal, and opening one to drive the run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from array import array
+from dataclasses import asdict
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, Self
+
+from fleetops import __version__
+from fleetops.errors import JournalError, UsageError
+from fleetops.journal.commits import GroupCommit
+from fleetops.journal.records import Loaded, RunFacts
+from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from fleetops.model import CODE_OF, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
+from fleetops.policy import Policy
+from fleetops.scheduler import Progress, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from fleetops.journal.clock import RunClock
+    from fleetops.journal.records import NewRun
+    from fleetops.journal.state import RunLock
+
+_BUSY_S: Final = 30.0
+_COUNTS_AS_FAILURE: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
+
+
+def create_journal(path: Path, new: NewRun) -> None:
+    """Write a new run's journal; it is there whole or not at all.
+
+    Raises:
+        JournalError: It cannot be written.
+    """
+    building = path.with_suffix(".new")
+    try:
+        os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with contextlib.closing(sqlite3.connect(building, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("BEGIN")
+            _fill(connection, new)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+        _make_durable(building)
+        building.rename(path)
+        _make_durable(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        building.unlink(missing_ok=True)
+        raise JournalError(f"cannot write the journal {path}: {error}", hint="nothing was sent") from None
+
+
+def _make_durable(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
+    steps = new.steps
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
+    facts = {key: json.dumps(value) for key, value in asdict(new.facts).items()}
+    facts["longest_settle_ns"] = str(max(steps.settle_ns_of, default=0))
+    facts["policy"] = new.policy.to_json()
+    facts["commits"] = "0"
+    connection.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
+    connection.executemany(
+        "INSERT INTO device VALUES (?, ?, ?)",
+        zip(range(len(steps.serials)), steps.serials, steps.groups or repeat(""), strict=False),
+    )
+    names = [operation.value for operation in OPERATIONS]
+    rows: Iterable[tuple[object, ...]] = zip(
+        range(len(steps)),
+        steps.device_of,
+        map(names.__getitem__, steps.operation_of),
+        steps.settle_ns_of,
+        new.notes or repeat(""),
+        new.carried or repeat(""),
+        strict=False,
+    )
+    connection.executemany("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    """Open a journal file.
+
+    Raises:
+        UsageError: There is none.
+        JournalError: It is not one of ours, or it is damaged.
+    """
+    mode = "rw" if writable else "ro"
+    connection = None
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            timeout=_BUSY_S,
+            check_same_thread=False,
+        )
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if writable:
+            connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        if not path.exists():
+            raise no_such_run(path.stem) from None
+        raise damaged(path, error) from None
+    if (application_id, version) != (APPLICATION_ID, SCHEMA_VERSION):
+        connection.close()
+        raise JournalError(f"{path} is not a journal that this version of fleetops can read")
+    return connection
+
+
+def no_such_run(run_id: str) -> UsageError:
+    """What to say where there is no journal of that run."""
+    return UsageError(f"there is no run {run_id} on this host", hint="`fleetops runs` lists those there are")
+
+
+def damaged(path: Path, error: sqlite3.Error) -> JournalError:
+    """What to say of a journal that cannot be read."""
+    return JournalError(
+        f"the journal {path} cannot be read: {error}",
+        hint="nothing was sent. What can be saved of it: "
+        f"`sqlite3 {path} .recover | sqlite3 recovered.db`; do not start the campaign anew before the tables "
+        "`attempt` and `result` in there were looked at",
+    )
+
+
+def read_facts(connection: sqlite3.Connection) -> RunFacts:
+    """What the run is."""
+    rows = dict(connection.execute("SELECT key, value FROM run").fetchall())
+    values = {name: json.loads(rows[name]) for name in RunFacts.__slots__}
+    values["carried_columns"] = tuple(values["carried_columns"])
+    return RunFacts(**values)
+
+
+class RunStore:
+    """A run's journal, opened by the process that drives the run."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: RunLock, path: Path, clock: RunClock) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._path = path
+        self._clock = clock
+
+    @classmethod
+    def open(cls, path: Path, lock: RunLock, clock: RunClock) -> Self:
+        """Open the journal of a run whose lock is held.
+
+        Raises:
+            JournalError: It is damaged, or it has lost its newest commits.
+            UsageError: There is none.
+        """
+        connection = connect(path, writable=True)
+        store = cls(connection, lock, path, clock)
+        try:
+            commits = store.commits()
+        except sqlite3.Error as error:
+            connection.close()
+            raise damaged(path, error) from None
+        if commits < lock.counted_commits():
+            connection.close()
+            raise JournalError(
+                f"the journal {path} has lost its newest entries: it holds {commits} commits of "
+                f"{lock.counted_commits()}",
+                hint="its -wal file was removed or cut. Put it back from where it was saved; resuming without it "
+                "could send answered steps again",
+            )
+        return store
+
+    def commits(self) -> int:
+        """How many commits the journal holds."""
+        row = self._connection.execute("SELECT value FROM run WHERE key = 'commits'").fetchone()
+        return int(row[0])
+
+    def load(self, *, now_ns: int) -> Loaded:
+        """The run as the journal has it, with times in terms of this process's clock.
+
+        Raises:
+            JournalError: It is damaged.
+        """
+        try:
+            facts = read_facts(self._connection)
+            return Loaded(facts, self._policy(), self._steps(), self._progress(now_ns))
+        except sqlite3.Error as error:
+            raise damaged(self._path, error) from None
+
+    def change(self, base_url: str | None, change_policy: Callable[[Policy], Policy]) -> None:
+        """Set what the run goes on with where it differs from what it was started with.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+        """
+        try:
+            before = self._policy()
+            policy = change_policy(before)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._write_fact("policy", policy.to_json())
+            if base_url is not None:
+                self._write_fact("base_url", json.dumps(base_url))
+            for operation in OPERATIONS:
+                self._connection.execute(
+                    "UPDATE step SET settle_ns = ? WHERE operation = ? AND settle_ns = ?",
+                    (policy.settle.after_ns(operation), operation, before.settle.after_ns(operation)),
+                )
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise damaged(self._path, error) from None
+
+    def _write_fact(self, key: str, value: str) -> None:
+        self._connection.execute("UPDATE run SET value = ? WHERE key = ? AND value <> ?", (value, key, value))
+
+    def begin(self, policy: Policy, *, now_ns: int) -> GroupCommit:
+        """Note that this process drives the run from now on, and take its notes.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        try:
+            cursor = self._connection.execute(
+                "INSERT INTO process (pid, version, boot_id, wall_minus_boot_ns, started_ns, policy) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    os.getpid(),
+                    __version__,
+                    self._clock.boot_id,
+                    self._clock.wall_minus_boot_ns,
+                    now_ns,
+                    policy.to_json(),
+                ),
+            )
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal {self._path} cannot be written: {error}", hint="nothing was sent"
+            ) from None
+        process = cursor.lastrowid
+        assert process is not None, "SQLite numbers the row"  # noqa: S101 - what an INSERT promises
+        return GroupCommit(self._connection, self._lock, process, self.commits())
+
+    def close(self) -> None:
+        """Close the file and let go of the run."""
+        self._connection.close()
+        self._lock.release()
+
+    def _policy(self) -> Policy:
+        row = self._connection.execute("SELECT value FROM run WHERE key = 'policy'").fetchone()
+        return Policy.from_json(row[0])
+
+    def _steps(self) -> Steps:
+        devices = self._connection.execute("SELECT serial, grp FROM device ORDER BY device").fetchall()
+        groups = [grp for _, grp in devices]
+        device_of, settle_ns_of, operations = array("I"), array("q"), bytearray()
+        codes = {operation.value: code for operation, code in CODE_OF.items()}
+        rows = self._connection.execute("SELECT device, settle_ns, operation FROM step ORDER BY step")
+        while chunk := rows.fetchmany(50_000):
+            device_of.extend([row[0] for row in chunk])
+            settle_ns_of.extend([row[1] for row in chunk])
+            operations.extend([codes[row[2]] for row in chunk])
+        return Steps(
+            serials=[serial for serial, _ in devices],
+            groups=groups if any(groups) else (),
+            device_of=device_of,
+            operation_of=bytes(operations),
+            settle_ns_of=settle_ns_of,
+        )
+
+    def _progress(self, now_ns: int) -> Progress:
+        count = self._connection.execute("SELECT count(*) FROM step").fetchone()[0]
+        code_of = {outcome.value: code for code, outcome in enumerate(OUTCOMES, start=1)}
+        outcomes = bytearray(count)
+        for step, outcome in self._connection.execute("SELECT step, outcome FROM result"):
+            outcomes[step] = code_of[outcome]
+        troubles, lost = self._troubles(now_ns)
+        return Progress(
+            outcomes=outcomes,
+            troubles=troubles,
+            lost=lost,
+            not_before_ns=settling_devices(self._connection, self._clock, now_ns=now_ns),
+            hold_until_ns=self._hold_until_ns(now_ns),
+        )
+
+    def _troubles(self, now_ns: int) -> tuple[dict[int, Trouble], list[int]]:
+        """What open steps have behind them; the time a step may take in all starts anew."""
+        troubles: dict[int, Trouble] = {}
+        lost: list[int] = []
+        rows = self._connection.execute(
+            "SELECT step, kind, reason FROM attempt WHERE step NOT IN (SELECT step FROM result) ORDER BY step, attempt"
+        )
+        for step, kind_text, reason in rows:
+            trouble = troubles.setdefault(step, Trouble(first_ns=now_ns))
+            if kind_text is None:
+                lost.append(step)
+                continue
+            kind = ReplyKind(kind_text)
+            trouble.sends += 1
+            trouble.failures += kind in _COUNTS_AS_FAILURE
+            if kind.may_have_run:
+                trouble.may_have_run = Reason(reason)
+        return troubles, lost
+
+    def _hold_until_ns(self, now_ns: int) -> int:
+        """The hold that an earlier process was under; where that one died, also a second in which to send nothing.
+
+        The second keeps the rate: how long ago the dead process sent last is not known.
+        """
+        row = self._connection.execute("SELECT value FROM run WHERE key = 'hold_until_ns'").fetchone()
+        last = self._connection.execute(
+            "SELECT boot_id, wall_minus_boot_ns, ended_ns, policy FROM process ORDER BY process DESC LIMIT 1"
+        ).fetchone()
+        if last is None:
+            return 0
+        boot, wall_minus_boot_ns, ended_ns, policy_json = last
+        policy = Policy.from_json(policy_json)
+        spacing_ns = round(1e9 / min(1.0, policy.rate.per_s))
+        last_intent_ns: int = self._connection.execute("SELECT coalesce(max(intent_ns), 0) FROM attempt").fetchone()[0]
+        shift_ns = self._clock.shift_ns(boot, wall_minus_boot_ns)
+        quiet_until_ns = last_intent_ns + shift_ns + spacing_ns
+        if ended_ns is None:
+            quiet_until_ns = max(quiet_until_ns, now_ns + 1_000_000_000)
+        held_until_ns = int(row[0]) + shift_ns if row else 0
+        return min(max(quiet_until_ns, held_until_ns), now_ns + max(policy.throttling.longest_hold_ns, spacing_ns))
+
+
+def settling_devices(
+    connection: sqlite3.Connection, clock: RunClock, *, now_ns: int, of_open_steps: bool = False
+) -> dict[int, int]:
+    """By device of a journal, when it will have settled from what it was last told; settled ones are left out.
+
+    Args:
+        connection: The journal, of this run or of another.
+        clock: The clock whose terms the times are wanted in.
+        now_ns: The time now.
+        of_open_steps: Whether attempts of steps without an outcome count: within a run they do not, there the
+            backoff applies; towards other runs they do.
+    """
+    not_before_ns: dict[int, int] = {}
+    for process, boot, wall_minus_boot_ns, policy_json in connection.execute(
+        "SELECT process, boot_id, wall_minus_boot_ns, policy FROM process"
+    ).fetchall():
+        shift_ns = clock.shift_ns(boot, wall_minus_boot_ns)
+        timeouts = Policy.from_json(policy_json).timeouts
+        lost_ns = timeouts.connect_ns + timeouts.read_ns
+        rows = connection.execute(
+            "SELECT s.device, s.settle_ns, "
+            "coalesce(a.answered_ns, coalesce(a.sent_ns, a.intent_ns) + :lost) AS over_ns "
+            "FROM attempt a JOIN step s USING (step) LEFT JOIN result r USING (step) "
+            "WHERE a.process = :process AND (a.kind IS NULL OR a.kind IN ('accepted', 'maybe', 'bad_reply')) "
+            "AND (:open OR r.step IS NOT NULL) AND over_ns + s.settle_ns > :settled",
+            {"lost": lost_ns, "process": process, "open": of_open_steps, "settled": now_ns - shift_ns},
+        )
+        for device, settle_ns, over_ns in rows:
+            due_ns = min(over_ns + shift_ns, now_ns) + settle_ns
+            not_before_ns[device] = max(not_before_ns.get(device, 0), due_ns)
+    return not_before_ns
+
+
+def final_outcomes(connection: sqlite3.Connection) -> dict[Outcome, int]:
+    """How many steps have each final outcome."""
+    rows = connection.execute("SELECT outcome, count(*) FROM result GROUP BY outcome")
+    return {Outcome(outcome): count for outcome, count in rows}
+
+
+def unfinished_serials(connection: sqlite3.Connection) -> Iterable[str]:
+    """The serial numbers of the devices that have a step without an outcome."""
+    rows = connection.execute(
+        "SELECT serial FROM device WHERE device IN "
+        "(SELECT device FROM step LEFT JOIN result USING (step) WHERE result.step IS NULL)"
+    )
+    return (serial for (serial,) in rows)

@@ -1,0 +1,6 @@
+"""Drives a run against the real world."""
+
+from fleetops.runner.drive import Runner, Snapshot
+from fleetops.runner.session import Ended, Session, new_run_id
+
+__all__ = ["Ended", "Runner", "Session", "Snapshot", "new_run_id"]

@@ -1,0 +1,241 @@
+"""Drives a scheduler against the real world: one dispatcher behind the gate, and a fixed set of workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from fleetops.errors import JournalError
+from fleetops.model import NS_PER_S, Outcome, Reason, Reply, ReplyKind
+from fleetops.runner.gate import Gate
+from fleetops.scheduler import Done, Send, Stop, StopReason, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetops.control import ControlPlane
+    from fleetops.journal import Journal, RunClock
+    from fleetops.model import Steps
+    from fleetops.policy import Policy
+    from fleetops.scheduler import Scheduler
+
+_LOOK_S: Final = 0.1
+"""How often a send that waits for the bound looks whether it may still leave."""
+_CANCELLED: Final = Reply(ReplyKind.MAYBE, Reason.INTERRUPTED, detail="cancelled by the operator")
+_CRASHED: Final = Reply(ReplyKind.MAYBE, Reason.CRASHED, detail="the process ended before an answer was recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a run is.
+
+    Attributes:
+        outcomes: Steps by final outcome.
+        steps: All steps.
+        in_flight: Requests that are not answered.
+        waiting: Devices that settle or back off.
+        ready: Devices whose next step could be sent now.
+        sends: Requests sent by this process.
+        per_s: The rate in force, in operations per second.
+        hold_ns: How long the run still holds.
+        stopping: Why nothing more is sent, or None.
+    """
+
+    outcomes: dict[Outcome, int]
+    steps: int
+    in_flight: int
+    waiting: int
+    ready: int
+    sends: int
+    per_s: float
+    hold_ns: int
+    stopping: StopReason | None
+
+
+class _Handover:
+    """Hands sends to idle workers; there is one for each, since the scheduler caps what is in flight."""
+
+    def __init__(self) -> None:
+        self._sends: deque[Send] = deque()
+        self._idle: list[anyio.Event] = []
+
+    def put(self, send: Send) -> None:
+        self._sends.append(send)
+        if self._idle:
+            self._idle.pop().set()
+
+    async def take(self) -> Send:
+        while not self._sends:
+            idle = anyio.Event()
+            self._idle.append(idle)
+            await idle.wait()
+        return self._sends.popleft()
+
+
+class Runner:
+    """One process's drive of a run, from its first send to its last answer.
+
+    Attributes:
+        detail: What the service or the host said when it stopped the run; empty where nothing did.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        journal: Journal,
+        control: ControlPlane,
+        clock: RunClock,
+        *,
+        steps: Steps,
+        policy: Policy,
+    ) -> None:
+        self._scheduler = scheduler
+        self._journal = journal
+        self._control = control
+        self._clock = clock
+        self._steps = steps
+        self._policy = policy
+        self._gate = Gate(policy, clock.now_ns)
+        self._handover = _Handover()
+        self._changed = anyio.Event()
+        self._slot_scope: anyio.CancelScope | None = None
+        self._sends = 0
+        self.detail = ""
+
+    async def drive(self, lost: Sequence[tuple[int, int]] = ()) -> StopReason:
+        """Send until nothing is left or the run is stopped, and everything in flight is answered.
+
+        Args:
+            lost: Steps with an attempt that an earlier process left without an answer, and that attempt.
+
+        Returns:
+            Why it ended.
+        """
+        self._account_for(lost)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._journal.serve)
+            for _ in range(self._policy.concurrency):
+                tasks.start_soon(self._work)
+            reason = await self._dispatch()
+            tasks.cancel_scope.cancel()
+        return reason
+
+    def stop(self, reason: StopReason, detail: str = "") -> None:
+        """Send nothing more; what is in flight finishes."""
+        if self._scheduler.stopping is None:
+            self.detail = detail
+        self._scheduler.stop(reason)
+        if self._slot_scope is not None:
+            self._slot_scope.cancel()
+        self._changed.set()
+
+    def snapshot(self) -> Snapshot:
+        """How far the run is now."""
+        scheduler = self._scheduler
+        return Snapshot(
+            outcomes=dict(scheduler.counts),
+            steps=len(self._steps),
+            in_flight=scheduler.in_flight,
+            waiting=scheduler.waiting,
+            ready=scheduler.ready,
+            sends=self._sends,
+            per_s=scheduler.per_s,
+            hold_ns=max(0, scheduler.hold_until_ns - self._clock.now_ns()),
+            stopping=scheduler.stopping,
+        )
+
+    def _account_for(self, lost: Sequence[tuple[int, int]]) -> None:
+        now_ns = self._clock.now_ns()
+        for step, attempt in lost:
+            effects = self._scheduler.answer(step, _CRASHED, now_ns)
+            self._journal.answered(step, attempt, sent_ns=None, answered_ns=now_ns, reply=_CRASHED, effects=effects)
+
+    async def _dispatch(self) -> StopReason:
+        while True:
+            instruction = self._scheduler.next(self._clock.now_ns())
+            if isinstance(instruction, Send):
+                await self._admit(instruction)
+            elif isinstance(instruction, Wait):
+                await self._wait(instruction.until_ns)
+            else:
+                assert isinstance(instruction, Done)  # noqa: S101 - the only instruction left
+                return instruction.reason
+
+    async def _admit(self, send: Send) -> None:
+        """Hand `send` to a worker once the gate has a slot; a stop does not wait for the slot."""
+        with anyio.CancelScope() as self._slot_scope:
+            await self._gate.slot(self._scheduler.per_s)
+        self._slot_scope = None
+        if self._scheduler.may_send(self._clock.now_ns()):
+            self._handover.put(send)
+        else:
+            self._scheduler.withdraw(send.step)
+
+    async def _wait(self, until_ns: int | None) -> None:
+        if until_ns is None:
+            await self._changed.wait()
+        else:
+            with anyio.move_on_after(max(0, until_ns - self._clock.now_ns()) / NS_PER_S):
+                await self._changed.wait()
+        self._changed = anyio.Event()
+
+    async def _work(self) -> None:
+        while True:
+            send = await self._handover.take()
+            try:
+                await self._attempt(send)
+            finally:
+                self._changed.set()
+
+    async def _attempt(self, send: Send) -> None:
+        step, attempt = send.step, send.attempt
+        try:
+            await self._journal.intend(step, attempt, self._clock.now_ns())
+        except JournalError as error:
+            self._scheduler.withdraw(step)
+            self.stop(StopReason.HOST_FAILED, error.message)
+            return
+        except anyio.get_cancelled_exc_class():
+            self._withdraw(send)
+            raise
+        if not await self._pass_bound(send):
+            return
+        sent_ns = self._gate.sent()
+        self._sends += 1
+        try:
+            reply = await self._control.execute(self._steps.serial(step), self._steps.operation(step))
+        except anyio.get_cancelled_exc_class():
+            self._note(send, sent_ns, _CANCELLED)
+            raise
+        self._note(send, sent_ns, reply)
+
+    async def _pass_bound(self, send: Send) -> bool:
+        """Wait for the exact bound of the rate; a send that may not leave any more is withdrawn."""
+        try:
+            while self._scheduler.may_send(self._clock.now_ns()):
+                wait_ns = self._gate.wait_ns()
+                if not wait_ns:
+                    return True
+                await anyio.sleep(min(wait_ns / NS_PER_S, _LOOK_S))
+        except anyio.get_cancelled_exc_class():
+            self._withdraw(send)
+            raise
+        self._withdraw(send)
+        return False
+
+    def _withdraw(self, send: Send) -> None:
+        self._scheduler.withdraw(send.step)
+        self._journal.withdrawn(send.step, send.attempt)
+
+    def _note(self, send: Send, sent_ns: int, reply: Reply) -> None:
+        answered_ns = self._clock.now_ns()
+        effects = self._scheduler.answer(send.step, reply, answered_ns)
+        self._journal.answered(
+            send.step, send.attempt, sent_ns=sent_ns, answered_ns=answered_ns, reply=reply, effects=effects
+        )
+        for effect in effects:
+            if isinstance(effect, Stop):
+                self.stop(effect.reason, effect.detail)

@@ -1,0 +1,55 @@
+"""When the next send may leave, on a real event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiolimiter import AsyncLimiter
+
+from fleetops.policy.pacing import SlidingSecond, bucket_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetops.policy import Policy
+
+_SHARE: Final = 0.996
+"""What is paced of the rate asked for, so that jitter on the way seldom has to be made up for at the bound."""
+
+
+class Gate:
+    """A slot to send, and when: aiolimiter paces, and the sliding second bounds.
+
+    The limiter alone lets a little more than the rate through after a pause, and what it let through can pile up
+    behind a slow disk; so each send passes the exact bound last of all.
+    """
+
+    def __init__(self, policy: Policy, now_ns: Callable[[], int]) -> None:
+        self._burst = policy.burst
+        self._now_ns = now_ns
+        self._bound = SlidingSecond(policy.rate.per_s, policy.burst)
+        self._per_s = 0.0
+        self._limiter = AsyncLimiter(1)
+
+    async def slot(self, per_s: float) -> None:
+        """Wait until one more operation may be taken up at `per_s` operations per second."""
+        if per_s != self._per_s:
+            await self._pace(per_s)
+        await self._limiter.acquire()
+
+    async def _pace(self, per_s: float) -> None:
+        size = bucket_size(per_s, self._burst)
+        self._limiter = AsyncLimiter(size, size / (per_s * _SHARE))
+        # A full bucket at the start or at a change of rate would be a burst that nobody asked for.
+        await self._limiter.acquire(size - 1 - self._burst)
+        self._per_s = per_s
+
+    def wait_ns(self) -> int:
+        """How long a send has to wait now to keep the bound; 0 where it may leave."""
+        return max(0, self._bound.free_at_ns() - self._now_ns())
+
+    def sent(self) -> int:
+        """A send leaves now; the time."""
+        now_ns = self._now_ns()
+        self._bound.sent(now_ns)
+        return now_ns

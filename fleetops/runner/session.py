@@ -1,0 +1,185 @@
+"""One process's hold on a run: starting a new one or taking up an old one, driving it, and letting go."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from fleetops.journal import RunClock, RunStore, claim_devices, create_journal
+from fleetops.journal.store import no_such_run
+from fleetops.runner.drive import Runner
+from fleetops.scheduler import Scheduler, StopReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+
+    from fleetops.control import ControlPlane
+    from fleetops.journal import Loaded, NewRun, StateDir
+    from fleetops.model import Steps
+    from fleetops.policy import Policy
+    from fleetops.scheduler import Progress
+
+    Watch = Callable[[Runner], Coroutine[Any, Any, None]]
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time: date, time (UTC), and four hex digits to tell two of a second apart."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one process's drive of a run ended.
+
+    Attributes:
+        reason: Why it ended.
+        detail: In the service's or the host's words; empty where nothing needs saying.
+    """
+
+    reason: StopReason
+    detail: str
+
+
+class Session:
+    """A run that this process holds: no other can drive it, or touch its devices, until it is closed.
+
+    Attributes:
+        loaded: The run, with what was done before.
+    """
+
+    def __init__(self, store: RunStore, clock: RunClock, loaded: Loaded) -> None:
+        self._store = store
+        self._clock = clock
+        self.loaded = loaded
+
+    @classmethod
+    @contextmanager
+    def start(cls, state: StateDir, new: NewRun) -> Iterator[Self]:
+        """Make a new run and hold it.
+
+        Raises:
+            RunBusyError: A live run holds some of the devices.
+            HostError: The journal cannot be written.
+        """
+        state.prepare()
+        run_id = new.facts.run_id
+        with ExitStack() as held:
+            clock = RunClock()
+            with state.claiming():
+                now_ns = clock.now_ns()
+                devices = {serial: device for device, serial in enumerate(new.steps.serials)}
+                settling = claim_devices(state, run_id, new.facts.base_url, devices, clock, now_ns=now_ns)
+                lock = state.lock_run(run_id)
+                try:
+                    create_journal(state.journal_path(run_id), new)
+                except BaseException:
+                    lock.release()
+                    lock.path.unlink(missing_ok=True)
+                    raise
+            store = RunStore.open(state.journal_path(run_id), lock, clock)
+            held.callback(store.close)
+            loaded = store.load(now_ns=clock.now_ns())
+            yield cls(store, clock, _settling_also(loaded, settling))
+
+    @classmethod
+    @contextmanager
+    def resume(
+        cls, state: StateDir, run_id: str, *, base_url: str | None, change_policy: Callable[[Policy], Policy]
+    ) -> Iterator[Self]:
+        """Take up a run that another process left.
+
+        Args:
+            state: Where the runs are.
+            run_id: The run.
+            base_url: The control plane, where it is another one now.
+            change_policy: Gives the policy to go on with from the one that the run had.
+
+        Raises:
+            RunBusyError: A live process drives it, or a live run holds some of its devices.
+            JournalError: The journal is damaged.
+            UsageError: There is no such run.
+        """
+        path = state.journal_path(run_id)
+        with ExitStack() as held:
+            clock = RunClock()
+            if not path.exists():
+                raise no_such_run(run_id)
+            with state.claiming():
+                lock = state.lock_run(run_id)
+                with ExitStack() as failed:
+                    failed.callback(lock.release)
+                    store = RunStore.open(path, lock, clock)
+                    failed.pop_all()
+                held.callback(store.close)
+                store.change(base_url, change_policy)
+                loaded = store.load(now_ns=clock.now_ns())
+                devices = _unfinished_devices(loaded)
+                settling = claim_devices(state, run_id, loaded.facts.base_url, devices, clock, now_ns=clock.now_ns())
+            yield cls(store, clock, _settling_also(loaded, settling))
+
+    async def drive(self, control: ControlPlane, watch: Watch | None = None) -> Ended:
+        """Run until nothing is left or the run is stopped, by SIGINT and SIGTERM among others.
+
+        The first signal stops sends and lets what is in flight finish; the second cancels that too.
+
+        Args:
+            control: The control plane.
+            watch: Called at the start, with the runner to look at; cancelled at the end.
+
+        Raises:
+            JournalError: The end of the run could not be recorded.
+        """
+        loaded, clock = self.loaded, self._clock
+        journal = self._store.begin(loaded.policy, now_ns=clock.now_ns())
+        run_key = loaded.facts.run_id.encode()
+        scheduler = Scheduler(loaded.steps, loaded.policy, run_key, loaded.progress)
+        runner = Runner(scheduler, journal, control, clock, steps=loaded.steps, policy=loaded.policy)
+        reason = StopReason.HOST_FAILED
+        try:
+            reason = await self._drive(runner, watch)
+        finally:
+            await journal.close(now_ns=clock.now_ns(), reason=reason, detail=runner.detail)
+        return Ended(reason, runner.detail)
+
+    async def _drive(self, runner: Runner, watch: Watch | None) -> StopReason:
+        progress = self.loaded.progress
+        lost = [(step, progress.troubles[step].sends + 1) for step in progress.lost]
+        reason = StopReason.INTERRUPTED
+        async with anyio.create_task_group() as beside:
+            with anyio.CancelScope() as driving:
+                beside.start_soon(_obey_signals, runner, driving)
+                if watch is not None:
+                    beside.start_soon(watch, runner)
+                reason = await runner.drive(lost)
+            beside.cancel_scope.cancel()
+        return reason
+
+
+async def _obey_signals(runner: Runner, driving: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if runner.snapshot().stopping is StopReason.INTERRUPTED:
+                driving.cancel()
+            runner.stop(StopReason.INTERRUPTED)
+
+
+def _settling_also(loaded: Loaded, settling: Mapping[int, int]) -> Loaded:
+    """The run, with the settle times that other runs left behind."""
+    progress: Progress = loaded.progress
+    both = dict(progress.not_before_ns)
+    for device, due_ns in settling.items():
+        both[device] = max(both.get(device, 0), due_ns)
+    return replace(loaded, progress=replace(progress, not_before_ns=both))
+
+
+def _unfinished_devices(loaded: Loaded) -> dict[str, int]:
+    steps: Steps = loaded.steps
+    outcomes = loaded.progress.outcomes
+    unfinished = {device for step, device in enumerate(steps.device_of) if not outcomes[step]}
+    return {steps.serials[device]: device for device in unfinished}

@@ -1,0 +1,110 @@
+"""What the scheduler tells its shell to do, and what it says of an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetops.model import Outcome, Reason
+
+
+class StopReason(StrEnum):
+    """Why a run sends nothing more."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - a reason, not a secret
+    MISDIRECTED = "misdirected"
+    THROTTLED = "throttled"
+    HOST_FAILED = "host_failed"
+
+    @property
+    def aborts(self) -> bool:
+        """Whether the run was stopped because going on would do harm or is pointless."""
+        return self in {StopReason.TOKEN_REFUSED, StopReason.MISDIRECTED, StopReason.THROTTLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Make the intent durable, then send this step.
+
+    Attributes:
+        step: The step.
+        attempt: 1 for its first send.
+    """
+
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be sent now.
+
+    Attributes:
+        until_ns: Look again then; None where only an answer can change anything.
+    """
+
+    until_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing is in flight and nothing more will be sent."""
+
+    reason: StopReason
+
+
+Instruction = Send | Wait | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The step has its outcome and will never be sent again."""
+
+    step: int
+    outcome: Outcome
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """These steps will not be sent, because of what became of an earlier step of their device."""
+
+    steps: Sequence[int]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The step is sent again, not before `due_ns`."""
+
+    step: int
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No sends until a moment, for the whole run."""
+
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The run sends nothing more; what is in flight finishes.
+
+    Attributes:
+        reason: Why.
+        detail: In the service's words, where it gave any.
+    """
+
+    reason: StopReason
+    detail: str = ""
+
+
+Effect = Finish | Skip | Retry | Hold | Stop
