@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +20,28 @@ class StopReason(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a reason, not a secret
     MISDIRECTED = "misdirected"
     THROTTLED = "throttled"
+    BUDGET_SPENT = "budget_spent"
+    GATE_FAILED = "gate_failed"
+    ABORTED = "aborted"
+    WINDOW_CLOSED = "window_closed"
     HOST_FAILED = "host_failed"
 
     @property
     def aborts(self) -> bool:
         """Whether the run was stopped because going on would do harm or is pointless."""
-        return self in {StopReason.TOKEN_REFUSED, StopReason.MISDIRECTED, StopReason.THROTTLED}
+        return self in _ABORTING
+
+
+_ABORTING: Final = frozenset(
+    {
+        StopReason.TOKEN_REFUSED,
+        StopReason.MISDIRECTED,
+        StopReason.THROTTLED,
+        StopReason.BUDGET_SPENT,
+        StopReason.GATE_FAILED,
+        StopReason.ABORTED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
