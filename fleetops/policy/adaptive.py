@@ -32,6 +32,10 @@ class AdaptiveRate:
         self._cut_ns: int | None = None
         self._looked_ns = 0
 
+    def ask(self, per_s: float) -> None:
+        """Ask for another rate; it is in force at once."""
+        self.asked_per_s = self.per_s = per_s
+
     def throttled(self, now_ns: int) -> bool:
         """The service answered 429; whether the rate changed. Answers of one volley count once."""
         if self._cut_ns is not None and now_ns < self._cut_ns + _CUTS_APART_NS:

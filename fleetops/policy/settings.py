@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-import re
+from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
+from pydantic import ConfigDict, Field, model_validator
+
+from fleetops.model import DESTRUCTIVE, NS_PER_S, OPERATIONS, SERIAL_PATTERN, Operation
+from fleetops.policy.fields import (
+    Budgets,
+    Duration,
+    GroupCap,
+    Pattern,
+    Patterns,
+    RateSetting,
+    Settings,
+    WaveGate,
+    WaveSizes,
+    Windows,
 )
-
-from fleetops.model import DESTRUCTIVE, NS_PER_S, SERIAL_PATTERN, Operation
-from fleetops.policy.units import Rate, format_duration, parse_duration_ns, parse_rate
+from fleetops.policy.units import Rate
+from fleetops.policy.waves import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-Duration = Annotated[
-    int,
-    BeforeValidator(parse_duration_ns),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h)?\s*)+$"},
-                {"type": "number", "minimum": 0},
-            ],
-            "description": "500ms, 90s, 2m, 1h, 1h30m, or a number of seconds.",
-        }
-    ),
-]
-"""Nanoseconds inside, `90s` outside."""
-
-
-def _read_rate(value: object) -> object:
-    return value if isinstance(value, Rate) else parse_rate(value)  # type: ignore[arg-type]
-
-
-RateSetting = Annotated[
-    Rate,
-    BeforeValidator(_read_rate),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(/\s*[smh])?\s*$"},
-                {"type": "number", "exclusiveMinimum": 0},
-            ],
-            "description": "20/s, 90/m, 500/h, or a number per second.",
-        }
-    ),
-]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        populate_by_name=True,
-        arbitrary_types_allowed=True,
-    )
 
 
 class OnFailure(StrEnum):
@@ -76,7 +35,7 @@ class OnFailure(StrEnum):
     CONTINUE = "continue"
 
 
-class Timeouts(_Settings):
+class Timeouts(Settings):
     """How long to wait for the control plane."""
 
     connect_ns: Duration = Field(
@@ -95,7 +54,7 @@ def _settle(seconds: int, operation: Operation) -> Any:
     )
 
 
-class Settle(_Settings):
+class Settle(Settings):
     """How long a device is left alone after an operation before its next one."""
 
     reboot_ns: Duration = _settle(180, Operation.REBOOT)
@@ -118,7 +77,7 @@ class Backoff(StrEnum):
     FIXED = "fixed"
 
 
-class Retries(_Settings):
+class Retries(Settings):
     """What happens after an attempt that may be repeated."""
 
     attempts: int = Field(5, ge=1, le=1000, description="Sends of one step at most; 1 means no retry.")
@@ -139,7 +98,7 @@ class Retries(_Settings):
     )
 
 
-class Throttling(_Settings):
+class Throttling(Settings):
     """What happens when the service answers 429."""
 
     hold_ns: Duration = Field(
@@ -159,7 +118,7 @@ class Throttling(_Settings):
     )
 
 
-class Resend(_Settings):
+class Resend(Settings):
     """Whether a step that may have run is sent again.
 
     A factory reset is sent again only where `destructive` allows it as well.
@@ -186,7 +145,60 @@ class Resend(_Settings):
         return bool(getattr(self, operation.value))
 
 
-class Policy(_Settings):
+class AtEnd(StrEnum):
+    """What a run does when its maintenance window closes before it is done."""
+
+    STOP = "stop"
+    WAIT = "wait"
+
+
+class OnGateFailed(StrEnum):
+    """What a run does when a wave does not pass its gate."""
+
+    ABORT = "abort"
+    PAUSE = "pause"
+
+
+class Breaker(Settings):
+    """What happens when the service seems to be down.
+
+    Once it has answered at all, requests that fail in a row open the breaker: the run holds, then tries one request at
+    a time until one is answered. Those failures cost no step its retries.
+    """
+
+    failures: int = Field(10, ge=0, le=100_000, description="Failures in a row that open it; 0 means never.")
+    hold_ns: Duration = Field(5 * NS_PER_S, alias="hold", gt=0, description="The first hold; each further one doubles.")
+    longest_hold_ns: Duration = Field(60 * NS_PER_S, alias="longest_hold", gt=0, description="No hold is longer.")
+    give_up_ns: Duration = Field(
+        3600 * NS_PER_S, alias="give_up", gt=0, description="The run stops after an outage of this length."
+    )
+
+
+class Offline(StrEnum):
+    """What is done about devices that the inventory says are down before the run."""
+
+    SEND = "send"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+class Confirm(Settings):
+    """Whether a device is watched until it has come back after an operation."""
+
+    enabled: bool = Field(False, description="Look for the device in the inventory after the settle time.")
+    limit_ns: Duration = Field(
+        600 * NS_PER_S, alias="limit", gt=0, description="How long after the settle time it is looked for."
+    )
+    every_ns: Duration = Field(10 * NS_PER_S, alias="every", gt=0, description="How often it is looked for.")
+    operations: tuple[Operation, ...] = Field(OPERATIONS, description="After which operations.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_yes_or_no(cls, value: object) -> object:
+        return {"enabled": value} if isinstance(value, bool) else value
+
+
+class Policy(Settings):
     """How to run a campaign. Every setting has a safe default."""
 
     model_config = ConfigDict(title="fleetops policy")
@@ -198,22 +210,43 @@ class Policy(_Settings):
     settle: Settle = Settle()
     retries: Retries = Retries()
     throttling: Throttling = Throttling()
+    breaker: Breaker = Breaker()
     resend: Resend = Resend()
     on_failure: OnFailure = Field(
         OnFailure.SKIP_REST, description="What a device's sequence does after a step that was not accepted."
     )
-    serial_pattern: str = Field(
+    window: Windows = Field((), description="When operations may be started; empty means at any time.")
+    blackout: tuple[date, ...] = Field((), description="Dates on which no window opens, in each window's own zone.")
+    at_end: AtEnd = Field(AtEnd.STOP, description="What happens to the rest when the window closes.")
+    waves: WaveSizes = Field(None, description="How many devices are let in by the end of each wave.")
+    gate: WaveGate = Field(
+        Gate(failed_max_ppm=50_000, unknown_max_ppm=50_000), description="What a wave has to show before the next."
+    )
+    on_gate_failed: OnGateFailed = Field(OnGateFailed.ABORT, description="What happens where it does not.")
+    abort_when: Budgets = Field((), description="How much may go wrong before the run stops.")
+    group_cap: GroupCap = Field(
+        None, description="Devices of one group that are disturbed at once, at most: a number, or a share such as 5%."
+    )
+    preflight: bool = Field(False, description="Look every device up in the inventory before anything is sent.")
+    offline: Offline = Field(Offline.SEND, description="What is done about devices that are down before the run.")
+    confirm: Confirm = Confirm()
+    max_devices: int | None = Field(None, ge=1, description="A campaign with more devices is refused.")
+    allow: Patterns = Field((), description="Only devices whose serial number matches one of these.")
+    deny: Patterns = Field((), description="No device whose serial number matches one of these.")
+    serial_pattern: Pattern = Field(
         SERIAL_PATTERN, description="Regular expression that a whole serial number has to match."
     )
 
-    @field_validator("serial_pattern")
-    @classmethod
-    def _pattern_compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
+    @model_validator(mode="after")
+    def _blackout_needs_a_window(self) -> Self:
+        if self.blackout and not self.window:
+            raise ValueError("blackout dates need a window, whose time zone says when such a date begins")
+        return self
+
+    @property
+    def looks_before(self) -> bool:
+        """Whether the inventory has to be read before anything is sent."""
+        return self.preflight or self.offline is not Offline.SEND
 
     def to_json(self) -> str:
         """The policy as JSON text, every setting spelled out; `from_json` reads it back."""

@@ -169,7 +169,7 @@ class Runner:
         with anyio.CancelScope() as self._slot_scope:
             await self._gate.slot(self._scheduler.per_s)
         self._slot_scope = None
-        if self._scheduler.may_send(self._clock.now_ns()):
+        if self._scheduler.may_send(send.step, self._clock.now_ns()):
             self._handover.put(send)
         else:
             self._scheduler.withdraw(send.step)
@@ -215,7 +215,7 @@ class Runner:
     async def _pass_bound(self, send: Send) -> bool:
         """Wait for the exact bound of the rate; a send that may not leave any more is withdrawn."""
         try:
-            while self._scheduler.may_send(self._clock.now_ns()):
+            while self._scheduler.may_send(send.step, self._clock.now_ns()):
                 wait_ns = self._gate.wait_ns()
                 if not wait_ns:
                     return True

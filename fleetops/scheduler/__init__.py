@@ -3,24 +3,32 @@
 from fleetops.scheduler.instructions import (
     Done,
     Effect,
+    Event,
     Finish,
     Hold,
     Instruction,
+    Notice,
     Retry,
     Send,
     Skip,
     Stop,
     StopReason,
     Wait,
+    WaitFor,
 )
-from fleetops.scheduler.machine import Progress, Scheduler, Trouble
+from fleetops.scheduler.machine import Scheduler
+from fleetops.scheduler.progress import Progress, Trouble
+from fleetops.scheduler.watchlist import Look
 
 __all__ = [
     "Done",
     "Effect",
+    "Event",
     "Finish",
     "Hold",
     "Instruction",
+    "Look",
+    "Notice",
     "Progress",
     "Retry",
     "Scheduler",
@@ -30,4 +38,5 @@ __all__ = [
     "StopReason",
     "Trouble",
     "Wait",
+    "WaitFor",
 ]

@@ -20,6 +20,7 @@ class StopReason(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a reason, not a secret
     MISDIRECTED = "misdirected"
     THROTTLED = "throttled"
+    OUTAGE = "outage"
     BUDGET_SPENT = "budget_spent"
     GATE_FAILED = "gate_failed"
     ABORTED = "aborted"
@@ -37,6 +38,7 @@ _ABORTING: Final = frozenset(
         StopReason.TOKEN_REFUSED,
         StopReason.MISDIRECTED,
         StopReason.THROTTLED,
+        StopReason.OUTAGE,
         StopReason.BUDGET_SPENT,
         StopReason.GATE_FAILED,
         StopReason.ABORTED,
@@ -57,15 +59,30 @@ class Send:
     attempt: int
 
 
+class WaitFor(StrEnum):
+    """What a run waits for."""
+
+    ANSWERS = "answers"
+    CONCURRENCY = "concurrency"
+    DEVICES = "devices"
+    HOLD = "hold"
+    OUTAGE = "outage"
+    WINDOW = "window"
+    SOAK = "soak"
+    CONTINUE = "continue"
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be sent now.
 
     Attributes:
-        until_ns: Look again then; None where only an answer can change anything.
+        until_ns: Look again then; None where only an answer, or the operator, can change anything.
+        what_for: What is waited for.
     """
 
     until_ns: int | None
+    what_for: WaitFor = WaitFor.ANSWERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,37 @@ class Stop:
     """
 
     reason: StopReason
+    detail: str = ""
+
+
+class Event(StrEnum):
+    """What happened to a run as a whole."""
+
+    WAVE_STARTED = "wave_started"
+    GATE_PASSED = "gate_passed"
+    GATE_FAILED = "gate_failed"
+    PAUSED = "paused"
+    CONTINUED = "continued"
+    OUTAGE = "outage"
+    OUTAGE_OVER = "outage_over"
+    RATE = "rate"
+    WINDOW_OPEN = "window_open"
+    WINDOW_CLOSED = "window_closed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the operator and the journal are to be told.
+
+    Attributes:
+        at_ns: When it happened.
+        event: What.
+        detail: The figures behind it; empty where there are none.
+    """
+
+    at_ns: int
+    event: Event
     detail: str = ""
 
 

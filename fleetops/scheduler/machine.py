@@ -3,45 +3,52 @@
 It has no clock, no socket and no chance in it: `now_ns` (nanoseconds since the epoch, never going back
 within one process) is passed in, and jitter is a hash. The runner and the simulation drive the same object:
 
-    next(now)            -> Send | Wait | Done
-    answer(step, reply)  -> what became of the step, and what that does to its device and the run
-    withdraw(step)       -> the send did not leave after all
-    stop(reason)         -> nothing more is sent
+    next(now)                  -> Send | Wait | Done
+    answer(step, reply, now)   -> what became of the step, and what that does to its device and the run
+    withdraw(step)             -> the send did not leave after all
+    looks(now), seen(...)      -> devices to look up in the inventory, and what was seen there
+    stop, pause, go_on, set_rate: the operator
 
-A device is in exactly one place: in flight, ready (a heap by `Sequences.rank`), waiting for a moment (a heap
-by time: it settles or backs off), or at its end. A step is open until `Finish` or `Skip` names it, once.
+A device is in flight, watched for its return, or somewhere in the lineup. A step is open until `Finish` or `Skip` names
+it; only a step that was accepted is named again, by what its confirmation came to.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from fleetops.model import GOOD, NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
+from fleetops.model import NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
 from fleetops.policy.adaptive import AdaptiveRate
 from fleetops.policy.backoff import RetryRule
-from fleetops.policy.settings import OnFailure
+from fleetops.policy.breaker import CircuitBreaker
+from fleetops.policy.budget import BudgetState
+from fleetops.policy.settings import OnFailure, OnGateFailed
+from fleetops.policy.waves import Verdict
 from fleetops.scheduler.instructions import (
     Done,
     Effect,
+    Event,
     Finish,
     Hold,
     Instruction,
+    Notice,
     Retry,
     Send,
     Skip,
     Stop,
     StopReason,
     Wait,
+    WaitFor,
 )
-from fleetops.scheduler.sequences import Sequences
+from fleetops.scheduler.lineup import Lineup
+from fleetops.scheduler.progress import Progress, Trouble
+from fleetops.scheduler.watchlist import Look, Watchlist
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from fleetops.model import Reply, Steps
     from fleetops.policy import Policy
+    from fleetops.scheduler.openings import Openings
+    from fleetops.scheduler.rollout import Rollout
 
 _SKIP_REASON: Final = {
     Outcome.FAILED: Reason.EARLIER_STEP_FAILED,
@@ -51,89 +58,58 @@ _STOPPING: Final = {
     ReplyKind.TOKEN_REFUSED: StopReason.TOKEN_REFUSED,
     ReplyKind.MISDIRECTED: StopReason.MISDIRECTED,
 }
-
-
-@dataclass(slots=True)
-class Trouble:
-    """What an open step has behind it, kept only for steps whose first send did not settle the matter.
-
-    Attributes:
-        sends: Attempts that left.
-        failures: Those of them that count against the retries.
-        first_ns: When the first one left.
-        may_have_run: Why it may have run already; None where it cannot have.
-    """
-
-    sends: int = 0
-    failures: int = 0
-    first_ns: int = 0
-    may_have_run: Reason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What earlier processes left of a run.
-
-    Attributes:
-        outcomes: Final outcomes by step, each an index into `OUTCOMES` plus one; 0 where the step is open.
-            Empty where all are.
-        troubles: Open steps that were sent before, those in `lost` included.
-        lost: Open steps with an intent and no answer; each has to be answered before anything is sent.
-        not_before_ns: By device, when its settle time after an earlier step ends.
-        hold_until_ns: When the run's hold ends.
-    """
-
-    outcomes: bytes | bytearray = b""
-    troubles: Mapping[int, Trouble] = field(default_factory=dict)
-    lost: Collection[int] = ()
-    not_before_ns: Mapping[int, int] = field(default_factory=dict)
-    hold_until_ns: int = 0
+_FAILURES: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
+_SAYS_NOTHING_OF_THE_SERVICE: Final = _FAILURES | {ReplyKind.BAD_REPLY}
 
 
 class Scheduler:
     """Drives a campaign's steps; see the module's docstring.
 
+    Args:
+        steps: What is to be done.
+        policy: How.
+        run_key: What makes this run's jitter its own.
+        progress: What earlier processes left.
+        wave_seed: What decides which devices are in which wave: the campaign's digest.
+        heed_window: Whether the policy's maintenance windows count.
+
     Attributes:
         counts: Steps by final outcome.
         hold_until_ns: No sends before this moment.
+        detail: Why the run was stopped or paused, in figures or in the service's words; may be empty.
     """
 
-    def __init__(self, steps: Steps, policy: Policy, run_key: bytes, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        policy: Policy,
+        run_key: bytes,
+        progress: Progress | None = None,
+        *,
+        wave_seed: str = "",
+        heed_window: bool = True,
+    ) -> None:
         progress = progress or Progress()
         self._steps = steps
         self._policy = policy
-        self._sequences = Sequences(steps)
         self._retry_rule = RetryRule(policy.retries, run_key)
         self._rate = AdaptiveRate(policy.rate.per_s)
+        self._breaker = CircuitBreaker(policy.breaker)
+        self._budgets = BudgetState(policy.abort_when)
+        self._watchlist = Watchlist(policy.confirm)
+        self._lineup = Lineup(steps, policy, progress, wave_seed=wave_seed, heed_window=heed_window)
         self._throttled_since_ns: int | None = None
         self._stop: StopReason | None = None
+        self._paused = False
         self._troubles = dict(progress.troubles)
         self._in_flight: dict[int, int] = dict.fromkeys(progress.lost, 0)
-        self._ready: list[int] = []
-        self._timers: list[tuple[int, int]] = []
+        self._notices: list[Notice] = []
         self.hold_until_ns = progress.hold_until_ns
-        self.counts = dict.fromkeys(Outcome, 0)
-        self._place_devices(progress)
-
-    def _place_devices(self, progress: Progress) -> None:
-        sequences = self._sequences
-        outcomes = progress.outcomes or bytes(len(self._steps))
-        for device in range(sequences.devices):
-            step = sequences.current(device)
-            while step is not None and outcomes[step]:
-                sequences.advance(device)
-                step = sequences.current(device)
-            if step is None or step in self._in_flight:
-                continue
-            due_ns = progress.not_before_ns.get(device)
-            if due_ns is None:
-                self._ready.append(sequences.rank(device))
-            else:
-                self._timers.append((due_ns, device))
-        heapify(self._ready)
-        heapify(self._timers)
-        for code, outcome in enumerate(OUTCOMES, start=1):
-            self.counts[outcome] += outcomes.count(code)
+        self.detail = ""
+        self.counts = {outcome: progress.outcomes.count(code) for code, outcome in enumerate(OUTCOMES, start=1)}
+        for step, sent_ns in progress.unconfirmed.items():
+            look = Look(steps.device_of[step], step, sent_ns)
+            self._watchlist.watch(look, progress.not_before_ns.get(look.device, 0))
 
     @property
     def in_flight(self) -> int:
@@ -142,13 +118,13 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Devices that settle or back off."""
-        return len(self._timers)
+        """Devices that settle, back off, or are watched for their return."""
+        return self._lineup.resting + len(self._watchlist)
 
     @property
     def ready(self) -> int:
-        """Devices whose next step could be sent now."""
-        return len(self._ready)
+        """Devices whose next step waits for nothing of their own: for a slot, their wave, their group or the window."""
+        return self._lineup.ready
 
     @property
     def per_s(self) -> float:
@@ -156,35 +132,114 @@ class Scheduler:
         return self._rate.per_s
 
     @property
+    def asked_per_s(self) -> float:
+        """The rate asked for, in operations per second."""
+        return self._rate.asked_per_s
+
+    @property
+    def wave(self) -> tuple[int, int]:
+        """The wave that was let in last, from 1, and how many there are; (1, 1) without waves."""
+        rollout = self._lineup.rollout
+        return (1, 1) if rollout is None else (rollout.wave + 1, rollout.waves)
+
+    @property
     def stopping(self) -> StopReason | None:
         """Why nothing more is sent, or None while the run goes on."""
         return self._stop
 
-    def may_send(self, now_ns: int) -> bool:
-        """Whether a send that was told earlier may still leave: no stop or hold came between."""
-        return self._stop is None and now_ns >= self.hold_until_ns
+    @property
+    def paused(self) -> bool:
+        """Whether the run waits for the operator to go on."""
+        return self._paused
+
+    def take_notices(self) -> list[Notice]:
+        """What happened to the run as a whole since this was last asked."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def _notice(self, now_ns: int, event: Event, detail: str = "") -> None:
+        self._notices.append(Notice(now_ns, event, detail))
+
+    def may_send(self, step: int, now_ns: int) -> bool:
+        """Whether a send that was told earlier may still leave: nothing that forbids it came between."""
+        if self._stop is not None or self._paused or now_ns < self.hold_until_ns or now_ns < self._breaker.until_ns:
+            return False
+        openings = self._lineup.openings
+        return openings is None or openings.fits(now_ns, self._steps.settle_ns_of[step])
 
     def next(self, now_ns: int) -> Instruction:
         """What to do now; a `Send` is in flight from here on."""
+        if self._stop is None:
+            self._wake(now_ns)
         if self._stop is not None:
             return Wait(None) if self._in_flight else Done(self._stop)
-        timers, ready = self._timers, self._ready
-        while timers and timers[0][0] <= now_ns:
-            heappush(ready, self._sequences.rank(heappop(timers)[1]))
-        if not ready and not timers:
-            return Wait(None) if self._in_flight else Done(StopReason.COMPLETE)
-        if len(self._in_flight) >= self._policy.concurrency:
-            return Wait(None)
-        if now_ns < self.hold_until_ns:
-            return Wait(self.hold_until_ns)
-        if not ready:
-            return Wait(timers[0][0])
-        self._rate.quiet(now_ns, self.hold_until_ns)
-        return self._send(Sequences.device_of_rank(heappop(ready)), now_ns)
+        obstacle = self._obstacle(now_ns)
+        if obstacle is not None:
+            return obstacle
+        step = self._lineup.take(now_ns)
+        return self._idle(now_ns) if step is None else self._send(step, now_ns)
 
-    def _send(self, device: int, now_ns: int) -> Send:
-        step = self._sequences.current(device)
-        assert step is not None, "a ready device has a step"  # noqa: S101 - an invariant of this class
+    def _wake(self, now_ns: int) -> None:
+        rollout = self._lineup.rollout
+        if rollout is not None and rollout.judge_at_ns is not None and not self._paused:
+            self._judge_wave(rollout, now_ns)
+        if self._lineup.wake(now_ns):
+            self._notice(now_ns, Event.WINDOW_OPEN)
+
+    def _obstacle(self, now_ns: int) -> Instruction | None:  # noqa: PLR0911 - one return an obstacle
+        """What keeps every device from being sent to now; None where nothing does."""
+        openings, breaker = self._lineup.openings, self._breaker
+        if not self._lineup:
+            return self._all_sent()
+        if self._paused:
+            return Wait(None, WaitFor.CONTINUE)
+        if len(self._in_flight) >= self._policy.concurrency:
+            return Wait(None, WaitFor.CONCURRENCY)
+        if now_ns < self.hold_until_ns:
+            return Wait(self.hold_until_ns, WaitFor.HOLD)
+        if breaker.is_open and (now_ns < breaker.until_ns or self._in_flight):
+            return Wait(breaker.until_ns if now_ns < breaker.until_ns else None, WaitFor.OUTAGE)
+        if openings is not None and not openings.is_open(now_ns):
+            return self._wait_for_window(openings, now_ns)
+        return None
+
+    def _all_sent(self) -> Instruction:
+        if self._in_flight:
+            return Wait(None)
+        return Wait(None, WaitFor.DEVICES) if self._watchlist else Done(StopReason.COMPLETE)
+
+    def _idle(self, now_ns: int) -> Instruction:
+        """Nothing can be sent to any device now: what comes next."""
+        moment = self._lineup.next_moment()
+        if moment is not None:
+            return Wait(*moment)
+        if self._in_flight or self._watchlist:
+            return self._all_sent()
+        assert self._lineup.openings is not None, "only a window keeps the last devices"  # noqa: S101 - an invariant
+        return self._wait_for_window(self._lineup.openings, now_ns)
+
+    def _wait_for_window(self, openings: Openings, now_ns: int) -> Instruction:
+        start_ns = openings.next_start_ns(now_ns, self._lineup.shortest_need_ns())
+        if start_ns is not None:
+            return Wait(start_ns, WaitFor.WINDOW)
+        self._notice(now_ns, Event.WINDOW_CLOSED)
+        self.stop(StopReason.WINDOW_CLOSED)
+        return Wait(None) if self._in_flight else Done(StopReason.WINDOW_CLOSED)
+
+    def _judge_wave(self, rollout: Rollout, now_ns: int) -> None:
+        verdict = rollout.judge(now_ns)
+        if verdict is Verdict.PASSED:
+            self._notice(now_ns, Event.GATE_PASSED, rollout.explain())
+            self._notice(now_ns, Event.WAVE_STARTED, self._lineup.let_in_next_wave(rollout))
+        elif verdict is not None:
+            self._notice(now_ns, Event.GATE_FAILED, rollout.explain())
+            if self._policy.on_gate_failed is OnGateFailed.ABORT:
+                self.stop(StopReason.GATE_FAILED, rollout.explain())
+            else:
+                self.pause(now_ns, rollout.explain())
+
+    def _send(self, step: int, now_ns: int) -> Send:
+        self._rate.quiet(now_ns, self.hold_until_ns)
         self._in_flight[step] = now_ns
         trouble = self._troubles.get(step)
         return Send(step, 1 if trouble is None else trouble.sends + 1)
@@ -192,12 +247,35 @@ class Scheduler:
     def withdraw(self, step: int) -> None:
         """The send of `step` did not leave; it is ready again."""
         del self._in_flight[step]
-        heappush(self._ready, self._sequences.rank(self._steps.device_of[step]))
+        self._lineup.give_back(self._steps.device_of[step])
 
-    def stop(self, reason: StopReason) -> None:
+    def stop(self, reason: StopReason, detail: str = "") -> None:
         """Send nothing more; the first reason stands."""
         if self._stop is None:
             self._stop = reason
+            self.detail = detail
+
+    def pause(self, now_ns: int, detail: str = "") -> None:
+        """Send nothing until `go_on`."""
+        if not self._paused:
+            self._paused = True
+            self.detail = detail
+            self._notice(now_ns, Event.PAUSED, detail)
+
+    def go_on(self, now_ns: int) -> None:
+        """End a pause; one that a wave's gate made lets the next wave in."""
+        if self._paused:
+            self._paused = False
+            self.detail = ""
+            self._notice(now_ns, Event.CONTINUED)
+            rollout = self._lineup.rollout
+            if rollout is not None and rollout.judge(now_ns) is not None:
+                self._notice(now_ns, Event.WAVE_STARTED, self._lineup.let_in_next_wave(rollout))
+
+    def set_rate(self, per_s: float, now_ns: int) -> None:
+        """Ask for another rate, in operations per second."""
+        self._rate.ask(per_s)
+        self._notice(now_ns, Event.RATE, f"{per_s:g}/s")
 
     def answer(self, step: int, reply: Reply, now_ns: int) -> list[Effect]:
         """What the result of the attempt in flight of `step` changes, at `now_ns`."""
@@ -205,8 +283,12 @@ class Scheduler:
         kind = reply.kind
         if kind is not ReplyKind.THROTTLED:
             self._throttled_since_ns = None
+        if kind not in _SAYS_NOTHING_OF_THE_SERVICE:
+            self._service_answered(now_ns)
         if kind is ReplyKind.ACCEPTED:
-            return self._finish(step, Outcome.ACCEPTED, None, now_ns)
+            return self._accept(step, sent_ns, now_ns)
+        device = self._steps.device_of[step]
+        self._lineup.landed(device, now_ns + self._steps.settle_ns_of[step] if kind.may_have_run else 0, now_ns)
         trouble = self._troubles.get(step)
         if trouble is None:
             trouble = self._troubles[step] = Trouble(first_ns=sent_ns)
@@ -214,23 +296,60 @@ class Scheduler:
         if kind is ReplyKind.THROTTLED:
             return self._hold(step, trouble, reply, now_ns)
         if kind in _STOPPING:
-            self.stop(_STOPPING[kind])
-            self._again(step, now_ns)
-            return [Stop(_STOPPING[kind], reply.detail)]
-        trouble.failures += 1
+            self._lineup.again(device, now_ns)
+            return self._stopped_by(_STOPPING[kind], reply)
+        return self._retry(step, trouble, reply, now_ns)
+
+    def _stopped_by(self, reason: StopReason, reply: Reply) -> list[Effect]:
+        self.stop(reason, reply.detail)
+        return [Stop(reason, reply.detail)]
+
+    def _retry(self, step: int, trouble: Trouble, reply: Reply, now_ns: int) -> list[Effect]:
+        """Send the step again where that may be and there is a try left, else end it."""
+        device, kind = self._steps.device_of[step], reply.kind
         if kind.may_have_run:
             trouble.may_have_run = reply.reason
-        if self._repeatable(step, kind):
-            delay_ns = self._retry_rule.delay_ns(step, trouble.failures, now_ns - trouble.first_ns)
-            if delay_ns is not None:
-                self._again(step, now_ns + delay_ns)
-                return [Retry(step, now_ns + delay_ns)]
-        return self._give_up(step, trouble, reply, now_ns)
+        service_down = kind in _FAILURES and self._blame_service(step, now_ns)
+        if not self._repeatable(step, kind):
+            return self._give_up(step, trouble, reply, now_ns)
+        if service_down:
+            due_ns = max(now_ns, self._breaker.until_ns)
+            self._lineup.again(device, due_ns)
+            given_up = self._stopped_by(StopReason.OUTAGE, reply) if self._breaker.gives_up(now_ns) else []
+            return [Retry(step, due_ns), *given_up]
+        trouble.failures += 1
+        delay_ns = self._retry_rule.delay_ns(step, trouble.failures, now_ns - trouble.first_ns)
+        if delay_ns is None:
+            return self._give_up(step, trouble, reply, now_ns)
+        self._lineup.again(device, now_ns + delay_ns)
+        return [Retry(step, now_ns + delay_ns)]
 
     def _repeatable(self, step: int, kind: ReplyKind) -> bool:
         if kind is ReplyKind.MAYBE:
             return self._policy.resend.allows(self._steps.operation(step))
         return kind is ReplyKind.NOT_REACHED
+
+    def _service_answered(self, now_ns: int) -> None:
+        """An outage that ends is not held against any step: the time it took is given back."""
+        outage_ns = self._breaker.answered(now_ns)
+        if outage_ns:
+            for trouble in self._troubles.values():
+                trouble.first_ns += outage_ns
+            self._notice(now_ns, Event.OUTAGE_OVER, f"after {outage_ns / NS_PER_S:.0f} s")
+
+    def _blame_service(self, step: int, now_ns: int) -> bool:
+        """Whether a failure is the service's and not the step's own."""
+        was_open = self._breaker.is_open
+        theirs = self._breaker.failed(step, now_ns)
+        if theirs is None:
+            return False
+        if not was_open:
+            self._notice(now_ns, Event.OUTAGE, f"{len(theirs) + 1} requests failed in a row")
+        for earlier in theirs:
+            trouble = self._troubles.get(earlier)
+            if trouble is not None and trouble.failures:
+                trouble.failures -= 1
+        return True
 
     def _give_up(self, step: int, trouble: Trouble, reply: Reply, now_ns: int) -> list[Effect]:
         """Failed where it cannot have run, else unknown; a device that does not exist has run nothing."""
@@ -238,9 +357,6 @@ class Scheduler:
         if may_have_run is None or reply.reason is Reason.NOT_FOUND:
             return self._finish(step, Outcome.FAILED, reply.reason, now_ns)
         return self._finish(step, Outcome.UNKNOWN, may_have_run, now_ns)
-
-    def _again(self, step: int, due_ns: int) -> None:
-        heappush(self._timers, (due_ns, self._steps.device_of[step]))
 
     def _hold(self, step: int, trouble: Trouble, reply: Reply, now_ns: int) -> list[Effect]:
         """429: the run holds, the rate falls, and the step's time does not run while it waits."""
@@ -251,26 +367,88 @@ class Scheduler:
         until_ns = now_ns + min(hold_ns, settings.longest_hold_ns)
         self.hold_until_ns = max(self.hold_until_ns, until_ns)
         trouble.first_ns += until_ns - now_ns
-        self._again(step, until_ns)
+        self._lineup.again(self._steps.device_of[step], until_ns)
         if self._throttled_since_ns is None:
             self._throttled_since_ns = now_ns
         if now_ns - self._throttled_since_ns >= settings.give_up_ns:
-            self.stop(StopReason.THROTTLED)
-            return [Hold(self.hold_until_ns), Stop(StopReason.THROTTLED, reply.detail)]
+            return [Hold(self.hold_until_ns), *self._stopped_by(StopReason.THROTTLED, reply)]
         return [Hold(self.hold_until_ns)]
 
-    def _finish(self, step: int, outcome: Outcome, reason: Reason | None, now_ns: int) -> list[Effect]:
-        trouble = self._troubles.pop(step, None)
+    def _accept(self, step: int, sent_ns: int, now_ns: int) -> list[Effect]:
         device = self._steps.device_of[step]
+        self._troubles.pop(step, None)
+        effects = self._count(step, Outcome.ACCEPTED, None)
+        due_ns = now_ns + self._steps.settle_ns_of[step]
+        if self._watchlist.wants(self._steps.operation(step)):
+            # The device keeps its place in its group until it has come back.
+            self._watchlist.watch(Look(device, step, sent_ns), due_ns)
+            return effects
+        self._lineup.landed(device, due_ns, now_ns)
+        self._lineup.go_on(device, due_ns, now_ns)
+        return effects
+
+    def _finish(self, step: int, outcome: Outcome, reason: Reason | None, now_ns: int) -> list[Effect]:
+        """A step failed or is unknown."""
+        trouble = self._troubles.pop(step)
+        device = self._steps.device_of[step]
+        effects = self._count(step, outcome, reason)
+        if self._policy.on_failure is OnFailure.SKIP_REST:
+            self._skip_rest(device, _SKIP_REASON[outcome], effects, now_ns)
+        else:
+            settle_ns = 0 if trouble.may_have_run is None else self._steps.settle_ns_of[step]
+            self._lineup.go_on(device, now_ns + settle_ns, now_ns)
+        return effects
+
+    def _count(self, step: int, outcome: Outcome, reason: Reason | None) -> list[Effect]:
         self.counts[outcome] += 1
         effects: list[Effect] = [Finish(step, outcome, reason)]
-        if outcome not in GOOD and self._policy.on_failure is OnFailure.SKIP_REST:
-            rest = self._sequences.drop_rest(device)
-            if rest:
-                self.counts[Outcome.SKIPPED] += len(rest)
-                effects.append(Skip(rest, _SKIP_REASON[outcome]))
-        elif self._sequences.advance(device):
-            disturbed = outcome is not Outcome.FAILED or (trouble is not None and trouble.may_have_run is not None)
-            settle_ns = self._steps.settle_ns_of[step] if disturbed else 0
-            heappush(self._timers, (now_ns + settle_ns, device))
+        self._lineup.count(step, outcome)
+        if self._budgets.budgets:
+            self._budgets.record(self._steps.operation_of[step], outcome)
+            spent = self._budgets.spent()
+            if spent is not None and self._stop is None:
+                self.stop(StopReason.BUDGET_SPENT, spent)
+                effects.append(Stop(StopReason.BUDGET_SPENT, spent))
+        return effects
+
+    def _skip_rest(self, device: int, reason: Reason, effects: list[Effect], now_ns: int) -> None:
+        rest = self._lineup.drop_rest(device, now_ns)
+        if rest:
+            self.counts[Outcome.SKIPPED] += len(rest)
+            effects.append(Skip(rest, reason))
+
+    @property
+    def next_look_ns(self) -> int | None:
+        """When a device is to be looked for in the inventory; None where none is."""
+        return None if self._stop is not None else self._watchlist.next_look_ns
+
+    def looks(self, now_ns: int) -> list[Look]:
+        """The devices to look for in the inventory now; `seen` is to be told of each."""
+        return self._watchlist.due(now_ns)
+
+    def seen(self, look: Look, *, up: bool, changed_ns: int | None, now_ns: int) -> list[Effect]:
+        """What the inventory says of a device, and what that changes.
+
+        Args:
+            look: What was asked for.
+            up: Whether the device is up.
+            changed_ns: When it last went up or down, None where that is not known.
+            now_ns: The time now.
+        """
+        came_back = self._watchlist.seen(look, up=up, changed_ns=changed_ns, now_ns=now_ns)
+        if came_back is None:
+            return []
+        self._lineup.landed(look.device, 0, now_ns)
+        if came_back:
+            self.counts[Outcome.ACCEPTED] -= 1
+            self.counts[Outcome.CONFIRMED] += 1
+            self._lineup.go_on(look.device, now_ns, now_ns)
+            return [Finish(look.step, Outcome.CONFIRMED)]
+        effects: list[Effect] = [Finish(look.step, Outcome.ACCEPTED, Reason.NOT_CONFIRMED)]
+        if self._lineup.rollout is not None:
+            self._lineup.rollout.was_not_confirmed(look.device)
+        if self._policy.on_failure is OnFailure.SKIP_REST:
+            self._skip_rest(look.device, Reason.NOT_CONFIRMED, effects, now_ns)
+        else:
+            self._lineup.go_on(look.device, now_ns, now_ns)
         return effects
