@@ -2,11 +2,15 @@
 
 from fleetops.journal.claims import claim_devices
 from fleetops.journal.clock import RunClock
+from fleetops.journal.commands import Action, Command, Inbox, ask
 from fleetops.journal.records import Journal, Loaded, NewRun, RunFacts
 from fleetops.journal.state import RunLock, StateDir, default_state_dir
 from fleetops.journal.store import RunStore, create_journal
 
 __all__ = [
+    "Action",
+    "Command",
+    "Inbox",
     "Journal",
     "Loaded",
     "NewRun",
@@ -15,6 +19,7 @@ __all__ = [
     "RunLock",
     "RunStore",
     "StateDir",
+    "ask",
     "claim_devices",
     "create_journal",
     "default_state_dir",

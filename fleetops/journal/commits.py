@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fleetops.journal.state import RunLock
     from fleetops.model import Reply
-    from fleetops.scheduler import Effect
+    from fleetops.scheduler import Effect, Notice
 
 _INTENT: Final = "INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, ?, ?, ?)"
 _WITHDRAW: Final = "DELETE FROM attempt WHERE step = ? AND attempt = ? AND answered_ns IS NULL"
@@ -28,7 +28,9 @@ _ANSWER: Final = (
     "UPDATE attempt SET sent_ns = ?, answered_ns = ?, kind = ?, reason = ?, http_status = ?, operation_id = ?, "
     "detail = ? WHERE step = ? AND attempt = ?"
 )
-_RESULT: Final = "INSERT INTO result (step, outcome, reason, finished_ns, process) VALUES (?, ?, ?, ?, ?)"
+# A step that was accepted has its row rewritten once its confirmation has come to something.
+_RESULT: Final = "INSERT OR REPLACE INTO result (step, outcome, reason, finished_ns, process) VALUES (?, ?, ?, ?, ?)"
+_EVENT: Final = "INSERT INTO event (at_ns, process, event, detail) VALUES (?, ?, ?, ?)"
 _FACT: Final = "INSERT OR REPLACE INTO run (key, value) VALUES (?, ?)"
 
 
@@ -40,18 +42,20 @@ class Batch:
     withdrawn: list[tuple[int, int]] = field(default_factory=list)
     answers: list[tuple[object, ...]] = field(default_factory=list)
     results: list[tuple[object, ...]] = field(default_factory=list)
+    events: list[tuple[object, ...]] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     written: anyio.Event = field(default_factory=anyio.Event)
     error: JournalError | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.intents or self.withdrawn or self.answers or self.results or self.facts)
+        return bool(self.intents or self.withdrawn or self.answers or self.results or self.events or self.facts)
 
     def keep_answers_of(self, failed: Batch) -> None:
         """Take over what a failed commit left, but for its intents: those steps are not sent."""
         self.withdrawn[:0] = failed.withdrawn
         self.answers[:0] = failed.answers
         self.results[:0] = failed.results
+        self.events[:0] = failed.events
         self.facts = {**failed.facts, **self.facts}
 
 
@@ -65,6 +69,8 @@ def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
             connection.executemany(_ANSWER, batch.answers)
         if batch.results:
             connection.executemany(_RESULT, batch.results)
+        if batch.events:
+            connection.executemany(_EVENT, batch.events)
         if batch.intents:
             connection.executemany(_INTENT, batch.intents)
         connection.executemany(_FACT, [*batch.facts.items(), ("commits", str(commits))])
@@ -125,12 +131,25 @@ class GroupCommit:
                 attempt,
             )
         )
+        self._note_effects(effects, answered_ns)
+
+    def confirmed(self, effects: Sequence[Effect], now_ns: int) -> None:
+        """Note what a look into the inventory changed; see `Journal.confirmed`."""
+        self._note_effects(effects, now_ns)
+
+    def happened(self, notices: Sequence[Notice]) -> None:
+        """Note what happened to the run as a whole; see `Journal.happened`."""
+        self._batch.events.extend((notice.at_ns, self._process, notice.event, notice.detail) for notice in notices)
+        self._noted.set()
+
+    def _note_effects(self, effects: Sequence[Effect], now_ns: int) -> None:
+        batch = self._batch
         for effect in effects:
             if isinstance(effect, Finish):
-                batch.results.append((effect.step, effect.outcome, effect.reason, answered_ns, self._process))
+                batch.results.append((effect.step, effect.outcome, effect.reason, now_ns, self._process))
             elif isinstance(effect, Skip):
                 batch.results.extend(
-                    (skipped, "skipped", effect.reason, answered_ns, self._process) for skipped in effect.steps
+                    (skipped, "skipped", effect.reason, now_ns, self._process) for skipped in effect.steps
                 )
             elif isinstance(effect, Hold):
                 batch.facts["hold_until_ns"] = str(effect.until_ns)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from fleetops.model import Reply, Steps
     from fleetops.policy import Policy
-    from fleetops.scheduler import Effect, Progress
+    from fleetops.scheduler import Effect, Notice, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,12 @@ class Journal(Protocol):
         effects: Sequence[Effect],
     ) -> None:
         """Note what came of an attempt, and what that changed; `sent_ns` is None where it is not known."""
+
+    def confirmed(self, effects: Sequence[Effect], now_ns: int) -> None:
+        """Note what a look into the inventory changed."""
+
+    def happened(self, notices: Sequence[Notice]) -> None:
+        """Note what happened to the run as a whole."""
 
     async def serve(self) -> None:
         """Write what is noted until cancelled."""

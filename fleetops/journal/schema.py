@@ -68,4 +68,26 @@ CREATE TABLE result (               -- a row once a step has its outcome; steps 
     finished_ns INTEGER NOT NULL,
     process     INTEGER NOT NULL REFERENCES process
 );
+
+CREATE TABLE event (                -- what happened to the run as a whole: waves, gates, pauses, outages
+    at_ns   INTEGER NOT NULL,
+    process INTEGER NOT NULL REFERENCES process,
+    event   TEXT NOT NULL,
+    detail  TEXT NOT NULL
+);
+
+CREATE TABLE command (              -- what the operator asked of a live run from another terminal
+    command  INTEGER PRIMARY KEY,
+    asked_ns INTEGER NOT NULL,       -- by the wall clock
+    action   TEXT NOT NULL,          -- pause, continue, abort, rate
+    argument TEXT NOT NULL
+);
+
+CREATE TABLE evidence (             -- what was found out about a step after its run, and what follows from it
+    step     INTEGER NOT NULL REFERENCES step,
+    at_ns    INTEGER NOT NULL,       -- by the wall clock
+    found    TEXT NOT NULL,          -- what the inventory showed, or who decided and why
+    before   TEXT NOT NULL,          -- the outcome that the step had
+    after    TEXT NOT NULL           -- the outcome that it has from now on
+);
 """

@@ -18,7 +18,7 @@ from fleetops.journal.records import Loaded, RunFacts
 from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
 from fleetops.model import CODE_OF, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
 from fleetops.policy import Policy
-from fleetops.scheduler import Progress, Trouble
+from fleetops.scheduler import Progress, StopReason, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -149,12 +149,16 @@ def read_facts(connection: sqlite3.Connection) -> RunFacts:
 
 
 class RunStore:
-    """A run's journal, opened by the process that drives the run."""
+    """A run's journal, opened by the process that drives the run.
+
+    Attributes:
+        path: The file.
+    """
 
     def __init__(self, connection: sqlite3.Connection, lock: RunLock, path: Path, clock: RunClock) -> None:
         self._connection = connection
         self._lock = lock
-        self._path = path
+        self.path = path
         self._clock = clock
 
     @classmethod
@@ -197,7 +201,7 @@ class RunStore:
             facts = read_facts(self._connection)
             return Loaded(facts, self._policy(), self._steps(), self._progress(now_ns))
         except sqlite3.Error as error:
-            raise damaged(self._path, error) from None
+            raise damaged(self.path, error) from None
 
     def change(self, base_url: str | None, change_policy: Callable[[Policy], Policy]) -> None:
         """Set what the run goes on with where it differs from what it was started with.
@@ -219,7 +223,7 @@ class RunStore:
                 )
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise damaged(self._path, error) from None
+            raise damaged(self.path, error) from None
 
     def _write_fact(self, key: str, value: str) -> None:
         self._connection.execute("UPDATE run SET value = ? WHERE key = ? AND value <> ?", (value, key, value))
@@ -244,9 +248,7 @@ class RunStore:
                 ),
             )
         except sqlite3.Error as error:
-            raise JournalError(
-                f"the journal {self._path} cannot be written: {error}", hint="nothing was sent"
-            ) from None
+            raise JournalError(f"the journal {self.path} cannot be written: {error}", hint="nothing was sent") from None
         process = cursor.lastrowid
         assert process is not None, "SQLite numbers the row"  # noqa: S101 - what an INSERT promises
         return GroupCommit(self._connection, self._lock, process, self.commits())
@@ -291,7 +293,28 @@ class RunStore:
             lost=lost,
             not_before_ns=settling_devices(self._connection, self._clock, now_ns=now_ns),
             hold_until_ns=self._hold_until_ns(now_ns),
+            unconfirmed=self._unconfirmed(outcomes),
+            gate_waived=self._last_end_reason() == StopReason.GATE_FAILED,
         )
+
+    def _unconfirmed(self, outcomes: bytearray) -> dict[int, int]:
+        """The accepted steps that are still to be confirmed: the last of their device that anything was done about."""
+        confirm = self._policy().confirm
+        if not confirm.enabled:
+            return {}
+        rows = self._connection.execute("SELECT step, device FROM step ORDER BY step")
+        tried = {step for (step,) in self._connection.execute("SELECT DISTINCT step FROM attempt")}
+        latest = set({device: step for step, device in rows if outcomes[step] or step in tried}.values())
+        accepted = self._connection.execute(
+            "SELECT step, sent_ns, operation FROM attempt JOIN result USING (step) JOIN step USING (step) "
+            "WHERE kind = 'accepted' AND outcome = 'accepted' AND result.reason IS NULL"
+        )
+        wanted = set(confirm.operations)
+        return {step: sent_ns for step, sent_ns, operation in accepted if step in latest and operation in wanted}
+
+    def _last_end_reason(self) -> str | None:
+        row = self._connection.execute("SELECT end_reason FROM process ORDER BY process DESC LIMIT 1").fetchone()
+        return row[0] if row else None
 
     def _troubles(self, now_ns: int) -> tuple[dict[int, Trouble], list[int]]:
         """What open steps have behind them; the time a step may take in all starts anew."""

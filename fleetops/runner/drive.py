@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
     from fleetops.policy import Policy
-    from fleetops.scheduler import Scheduler
+    from fleetops.scheduler import Notice, Scheduler, WaitFor
 
 _LOOK_S: Final = 0.1
 """How often a send that waits for the bound looks whether it may still leave."""
@@ -40,8 +40,13 @@ class Snapshot:
         ready: Devices whose next step could be sent now.
         sends: Requests sent by this process.
         per_s: The rate in force, in operations per second.
-        hold_ns: How long the run still holds.
+        asked_per_s: The rate asked for.
+        waits_for: What keeps the next send from leaving; None while sends leave.
+        wait_ns: For how long at least; None where that is not known.
+        wave: The wave that was let in last, from 1, and how many there are.
+        detail: Why the run is stopped or paused, where that needs saying.
         stopping: Why nothing more is sent, or None.
+        notices: What happened to the run as a whole, in this process.
     """
 
     outcomes: dict[Outcome, int]
@@ -51,8 +56,13 @@ class Snapshot:
     ready: int
     sends: int
     per_s: float
-    hold_ns: int
+    asked_per_s: float
+    waits_for: WaitFor | None
+    wait_ns: int | None
+    wave: tuple[int, int]
+    detail: str
     stopping: StopReason | None
+    notices: Sequence[Notice]
 
 
 class _Handover:
@@ -76,11 +86,7 @@ class _Handover:
 
 
 class Runner:
-    """One process's drive of a run, from its first send to its last answer.
-
-    Attributes:
-        detail: What the service or the host said when it stopped the run; empty where nothing did.
-    """
+    """One process's drive of a run, from its first send to its last answer."""
 
     def __init__(
         self,
@@ -103,7 +109,8 @@ class Runner:
         self._changed = anyio.Event()
         self._slot_scope: anyio.CancelScope | None = None
         self._sends = 0
-        self.detail = ""
+        self._waiting: Wait | None = None
+        self._notices: list[Notice] = []
 
     async def drive(self, lost: Sequence[tuple[int, int]] = ()) -> StopReason:
         """Send until nothing is left or the run is stopped, and everything in flight is answered.
@@ -125,16 +132,33 @@ class Runner:
 
     def stop(self, reason: StopReason, detail: str = "") -> None:
         """Send nothing more; what is in flight finishes."""
-        if self._scheduler.stopping is None:
-            self.detail = detail
-        self._scheduler.stop(reason)
+        self._scheduler.stop(reason, detail)
+        self._look_again()
+
+    def pause(self) -> None:
+        """Send nothing until `go_on`; what is in flight finishes."""
+        self._scheduler.pause(self._clock.now_ns(), "by the operator")
+        self._look_again()
+
+    def go_on(self) -> None:
+        """End a pause, whoever made it."""
+        self._scheduler.go_on(self._clock.now_ns())
+        self._look_again()
+
+    def set_rate(self, per_s: float) -> None:
+        """Send at another rate from now on, in operations per second."""
+        self._scheduler.set_rate(per_s, self._clock.now_ns())
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Let the dispatcher see that something has changed, also where it waits for a slot."""
         if self._slot_scope is not None:
             self._slot_scope.cancel()
         self._changed.set()
 
     def snapshot(self) -> Snapshot:
         """How far the run is now."""
-        scheduler = self._scheduler
+        scheduler, wait = self._scheduler, self._waiting
         return Snapshot(
             outcomes=dict(scheduler.counts),
             steps=len(self._steps),
@@ -143,8 +167,13 @@ class Runner:
             ready=scheduler.ready,
             sends=self._sends,
             per_s=scheduler.per_s,
-            hold_ns=max(0, scheduler.hold_until_ns - self._clock.now_ns()),
+            asked_per_s=scheduler.asked_per_s,
+            waits_for=None if wait is None else wait.what_for,
+            wait_ns=None if wait is None or wait.until_ns is None else max(0, wait.until_ns - self._clock.now_ns()),
+            wave=scheduler.wave,
+            detail=scheduler.detail,
             stopping=scheduler.stopping,
+            notices=self._notices,
         )
 
     def _account_for(self, lost: Sequence[tuple[int, int]]) -> None:
@@ -156,6 +185,8 @@ class Runner:
     async def _dispatch(self) -> StopReason:
         while True:
             instruction = self._scheduler.next(self._clock.now_ns())
+            self._pass_on_notices()
+            self._waiting = instruction if isinstance(instruction, Wait) else None
             if isinstance(instruction, Send):
                 await self._admit(instruction)
             elif isinstance(instruction, Wait):
@@ -164,12 +195,20 @@ class Runner:
                 assert isinstance(instruction, Done)  # noqa: S101 - the only instruction left
                 return instruction.reason
 
+    def _pass_on_notices(self) -> None:
+        notices = self._scheduler.take_notices()
+        if notices:
+            self._notices += notices
+            self._journal.happened(notices)
+
     async def _admit(self, send: Send) -> None:
-        """Hand `send` to a worker once the gate has a slot; a stop does not wait for the slot."""
+        """Hand `send` to a worker once the gate has a slot; the operator does not wait for the slot."""
+        has_slot = False
         with anyio.CancelScope() as self._slot_scope:
-            await self._gate.slot(self._scheduler.per_s)
+            await self._gate.slot(self._scheduler.per_s, self._scheduler.asked_per_s)
+            has_slot = True
         self._slot_scope = None
-        if self._scheduler.may_send(send.step, self._clock.now_ns()):
+        if has_slot and self._scheduler.may_send(send.step, self._clock.now_ns()):
             self._handover.put(send)
         else:
             self._scheduler.withdraw(send.step)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
+import anyio.to_thread
 
-from fleetops.journal import RunClock, RunStore, claim_devices, create_journal
+from fleetops.journal import Action, Inbox, RunClock, RunStore, claim_devices, create_journal
 from fleetops.journal.store import no_such_run
+from fleetops.policy import parse_rate
 from fleetops.runner.drive import Runner
 from fleetops.scheduler import Scheduler, StopReason
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from fleetops.scheduler import Progress
 
     Watch = Callable[[Runner], Coroutine[Any, Any, None]]
+
+_LOOK_FOR_COMMANDS_S: Final = 0.5
 
 
 def new_run_id() -> str:
@@ -123,7 +127,7 @@ class Session:
                 settling = claim_devices(state, run_id, loaded.facts.base_url, devices, clock, now_ns=clock.now_ns())
             yield cls(store, clock, _settling_also(loaded, settling))
 
-    async def drive(self, control: ControlPlane, watch: Watch | None = None) -> Ended:
+    async def drive(self, control: ControlPlane, watch: Watch | None = None, *, heed_window: bool = True) -> Ended:
         """Run until nothing is left or the run is stopped, by SIGINT and SIGTERM among others.
 
         The first signal stops sends and lets what is in flight finish; the second cancels that too.
@@ -131,29 +135,38 @@ class Session:
         Args:
             control: The control plane.
             watch: Called at the start, with the runner to look at; cancelled at the end.
+            heed_window: Whether the policy's maintenance windows count.
 
         Raises:
             JournalError: The end of the run could not be recorded.
         """
         loaded, clock = self.loaded, self._clock
         journal = self._store.begin(loaded.policy, now_ns=clock.now_ns())
-        run_key = loaded.facts.run_id.encode()
-        scheduler = Scheduler(loaded.steps, loaded.policy, run_key, loaded.progress)
+        scheduler = Scheduler(
+            loaded.steps,
+            loaded.policy,
+            loaded.facts.run_id.encode(),
+            loaded.progress,
+            wave_seed=loaded.facts.digest,
+            heed_window=heed_window,
+        )
         runner = Runner(scheduler, journal, control, clock, steps=loaded.steps, policy=loaded.policy)
         reason = StopReason.HOST_FAILED
         try:
-            reason = await self._drive(runner, watch)
+            with closing(Inbox(self._store.path)) as inbox:
+                reason = await self._drive(runner, inbox, watch)
         finally:
-            await journal.close(now_ns=clock.now_ns(), reason=reason, detail=runner.detail)
-        return Ended(reason, runner.detail)
+            await journal.close(now_ns=clock.now_ns(), reason=reason, detail=scheduler.detail)
+        return Ended(reason, scheduler.detail)
 
-    async def _drive(self, runner: Runner, watch: Watch | None) -> StopReason:
+    async def _drive(self, runner: Runner, inbox: Inbox, watch: Watch | None) -> StopReason:
         progress = self.loaded.progress
         lost = [(step, progress.troubles[step].sends + 1) for step in progress.lost]
         reason = StopReason.INTERRUPTED
         async with anyio.create_task_group() as beside:
             with anyio.CancelScope() as driving:
                 beside.start_soon(_obey_signals, runner, driving)
+                beside.start_soon(_obey_commands, runner, inbox)
                 if watch is not None:
                     beside.start_soon(watch, runner)
                 reason = await runner.drive(lost)
@@ -167,6 +180,21 @@ async def _obey_signals(runner: Runner, driving: anyio.CancelScope) -> None:
             if runner.snapshot().stopping is StopReason.INTERRUPTED:
                 driving.cancel()
             runner.stop(StopReason.INTERRUPTED)
+
+
+async def _obey_commands(runner: Runner, inbox: Inbox) -> None:
+    while True:
+        await anyio.sleep(_LOOK_FOR_COMMANDS_S)
+        for command in await anyio.to_thread.run_sync(inbox.new):
+            match command.action:
+                case Action.PAUSE:
+                    runner.pause()
+                case Action.CONTINUE:
+                    runner.go_on()
+                case Action.ABORT:
+                    runner.stop(StopReason.ABORTED, "by the operator")
+                case Action.RATE:
+                    runner.set_rate(parse_rate(command.argument).per_s)
 
 
 def _settling_also(loaded: Loaded, settling: Mapping[int, int]) -> Loaded:
