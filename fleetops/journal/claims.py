@@ -20,9 +20,16 @@ _NAMED: Final = 3
 
 
 def claim_devices(
-    state: StateDir, run_id: str, base_url: str, devices: Mapping[str, int], clock: RunClock, *, now_ns: int
+    state: StateDir,
+    run_id: str,
+    base_url: str,
+    devices: Mapping[str, int],
+    clock: RunClock,
+    *,
+    now_ns: int,
+    alongside: bool = False,
 ) -> dict[int, int]:
-    """Check that no live run holds one of `devices`; called while `StateDir.claiming` is held.
+    """Check that no live run stands in the way of a run; called while `StateDir.claiming` is held.
 
     Args:
         state: Where the runs are.
@@ -31,12 +38,13 @@ def claim_devices(
         devices: Serial number to device, of the devices that it has yet to do something on.
         clock: Its clock.
         now_ns: The time now.
+        alongside: Whether other runs may be live on the same control plane, as long as they hold none of the devices.
 
     Returns:
         By device, when it will have settled from what another run told it; settled ones are left out.
 
     Raises:
-        RunBusyError: A live run holds some of them.
+        RunBusyError: A live run holds some of the devices, or is there at all.
     """
     not_before_ns: dict[int, int] = {}
     for other in state.run_ids():
@@ -49,6 +57,8 @@ def claim_devices(
                     continue
                 if live:
                     _refuse_shared(other, connection, devices)
+                    if not alongside:
+                        raise _also_live(other)
                 if live or _may_still_settle(connection, clock, now_ns):
                     _take_later(not_before_ns, connection, devices, clock, now_ns)
         except (sqlite3.Error, HostError) as error:
@@ -67,6 +77,13 @@ def _refuse_shared(other: str, connection: sqlite3.Connection, devices: Mapping[
             f"run {other} is live and holds {len(shared)} of these devices: {named}",
             hint=f"wait for it, or stop it, or leave these devices out; `fleetops status {other}` shows how far it is",
         )
+
+
+def _also_live(other: str) -> RunBusyError:
+    return RunBusyError(
+        f"run {other} is live on the same control plane: two runs add up their rates",
+        hint=f"wait for it (`fleetops status {other} --watch`), or run `--alongside` it",
+    )
 
 
 def _may_still_settle(connection: sqlite3.Connection, clock: RunClock, now_ns: int) -> bool:

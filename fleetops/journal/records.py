@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from fleetops.model import Reply, Steps
+    from fleetops.model import Reason, Reply, Steps
     from fleetops.policy import Policy
     from fleetops.scheduler import Effect, Notice, Progress
 
@@ -46,6 +46,7 @@ class NewRun:
         steps: What it is to do.
         notes: The manifest's notes by step; empty where there are none.
         carried: The cells of the carried columns by step, each a JSON list; empty where there are no such columns.
+        skipped: Devices that are not to be sent to, and why.
     """
 
     facts: RunFacts
@@ -53,6 +54,7 @@ class NewRun:
     steps: Steps
     notes: Sequence[str] = ()
     carried: Iterable[str] = ()
+    skipped: Mapping[int, Reason] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ CREATE TABLE result (               -- a row once a step has its outcome; steps 
     outcome     TEXT NOT NULL,
     reason      TEXT,
     finished_ns INTEGER NOT NULL,
-    process     INTEGER NOT NULL REFERENCES process
+    process     INTEGER REFERENCES process   -- NULL: decided before the first process
 );
 
 CREATE TABLE event (                -- what happened to the run as a whole: waves, gates, pauses, outages

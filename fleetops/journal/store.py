@@ -90,6 +90,10 @@ def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
         strict=False,
     )
     connection.executemany("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", rows)
+    if new.skipped:
+        reasons = ((step, new.skipped.get(device)) for step, device in enumerate(steps.device_of))
+        skipped = ((step, Outcome.SKIPPED, reason, new.facts.created_ns) for step, reason in reasons if reason)
+        connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, NULL)", skipped)
 
 
 def connect(path: Path, *, writable: bool) -> sqlite3.Connection:

@@ -64,11 +64,16 @@ class Session:
 
     @classmethod
     @contextmanager
-    def start(cls, state: StateDir, new: NewRun) -> Iterator[Self]:
+    def start(cls, state: StateDir, new: NewRun, *, alongside: bool = False) -> Iterator[Self]:
         """Make a new run and hold it.
 
+        Args:
+            state: Where the runs are.
+            new: The run.
+            alongside: Whether other runs may be live on the same control plane.
+
         Raises:
-            RunBusyError: A live run holds some of the devices.
+            RunBusyError: A live run holds some of the devices, or is there at all.
             HostError: The journal cannot be written.
         """
         state.prepare()
@@ -77,8 +82,11 @@ class Session:
             clock = RunClock()
             with state.claiming():
                 now_ns = clock.now_ns()
-                devices = {serial: device for device, serial in enumerate(new.steps.serials)}
-                settling = claim_devices(state, run_id, new.facts.base_url, devices, clock, now_ns=now_ns)
+                serials = enumerate(new.steps.serials)
+                devices = {serial: device for device, serial in serials if device not in new.skipped}
+                settling = claim_devices(
+                    state, run_id, new.facts.base_url, devices, clock, now_ns=now_ns, alongside=alongside
+                )
                 lock = state.lock_run(run_id)
                 try:
                     create_journal(state.journal_path(run_id), new)
@@ -94,7 +102,13 @@ class Session:
     @classmethod
     @contextmanager
     def resume(
-        cls, state: StateDir, run_id: str, *, base_url: str | None, change_policy: Callable[[Policy], Policy]
+        cls,
+        state: StateDir,
+        run_id: str,
+        *,
+        base_url: str | None,
+        change_policy: Callable[[Policy], Policy],
+        alongside: bool = False,
     ) -> Iterator[Self]:
         """Take up a run that another process left.
 
@@ -103,9 +117,10 @@ class Session:
             run_id: The run.
             base_url: The control plane, where it is another one now.
             change_policy: Gives the policy to go on with from the one that the run had.
+            alongside: Whether other runs may be live on the same control plane.
 
         Raises:
-            RunBusyError: A live process drives it, or a live run holds some of its devices.
+            RunBusyError: A live process drives it, or another live run stands in its way.
             JournalError: The journal is damaged.
             UsageError: There is no such run.
         """
@@ -124,7 +139,15 @@ class Session:
                 store.change(base_url, change_policy)
                 loaded = store.load(now_ns=clock.now_ns())
                 devices = _unfinished_devices(loaded)
-                settling = claim_devices(state, run_id, loaded.facts.base_url, devices, clock, now_ns=clock.now_ns())
+                settling = claim_devices(
+                    state,
+                    run_id,
+                    loaded.facts.base_url,
+                    devices,
+                    clock,
+                    now_ns=clock.now_ns(),
+                    alongside=alongside,
+                )
             yield cls(store, clock, _settling_also(loaded, settling))
 
     async def drive(self, control: ControlPlane, watch: Watch | None = None, *, heed_window: bool = True) -> Ended:
