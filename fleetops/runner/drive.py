@@ -10,17 +10,21 @@ import anyio
 
 from fleetops.errors import JournalError
 from fleetops.model import NS_PER_S, Outcome, Reason, Reply, ReplyKind
+from fleetops.runner.confirm import Confirmer
 from fleetops.runner.gate import Gate
 from fleetops.scheduler import Done, Send, Stop, StopReason, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from fleetops.control import ControlPlane
+    from fleetops.control import ControlPlane, Inventory
+    from fleetops.errors import FleetopsError
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
     from fleetops.policy import Policy
     from fleetops.scheduler import Notice, Scheduler, WaitFor
+
+    Pace = Callable[[], Awaitable[None]]
 
 _LOOK_S: Final = 0.1
 """How often a send that waits for the bound looks whether it may still leave."""
@@ -97,6 +101,7 @@ class Runner:
         *,
         steps: Steps,
         policy: Policy,
+        inventory: Callable[[Pace], Inventory] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._journal = journal
@@ -111,6 +116,11 @@ class Runner:
         self._sends = 0
         self._waiting: Wait | None = None
         self._notices: list[Notice] = []
+        self._confirmer: Confirmer | None = None
+        if inventory is not None and policy.confirm.enabled:
+            self._confirmer = Confirmer(
+                scheduler, journal, inventory(self._pace_read), clock, steps, self._changed_now, self._cannot_confirm
+            )
 
     async def drive(self, lost: Sequence[tuple[int, int]] = ()) -> StopReason:
         """Send until nothing is left or the run is stopped, and everything in flight is answered.
@@ -126,6 +136,8 @@ class Runner:
             tasks.start_soon(self._journal.serve)
             for _ in range(self._policy.concurrency):
                 tasks.start_soon(self._work)
+            if self._confirmer is not None:
+                tasks.start_soon(self._confirmer.watch)
             reason = await self._dispatch()
             tasks.cancel_scope.cancel()
         return reason
@@ -149,6 +161,20 @@ class Runner:
         """Send at another rate from now on, in operations per second."""
         self._scheduler.set_rate(per_s, self._clock.now_ns())
         self._look_again()
+
+    def _changed_now(self) -> None:
+        self._changed.set()
+
+    def _cannot_confirm(self, error: FleetopsError) -> None:
+        self.stop(StopReason.ABORTED, f"devices cannot be confirmed: {error.message}")
+
+    async def _pace_read(self) -> None:
+        """Wait until the inventory may be read: a read takes a slot as a send does, in its turn."""
+        scheduler, clock = self._scheduler, self._clock
+        await self._gate.slot(scheduler.per_s, scheduler.asked_per_s)
+        while (wait_ns := max(self._gate.wait_ns(), scheduler.hold_until_ns - clock.now_ns())) > 0:  # noqa: ASYNC110 - time passes, nothing happens
+            await anyio.sleep(wait_ns / NS_PER_S)
+        self._gate.sent()
 
     def _look_again(self) -> None:
         """Let the dispatcher see that something has changed, also where it waits for a slot."""

@@ -21,10 +21,11 @@ from fleetops.scheduler import Scheduler, StopReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
 
-    from fleetops.control import ControlPlane
+    from fleetops.control import ControlPlane, Inventory
     from fleetops.journal import Loaded, NewRun, StateDir
     from fleetops.model import Steps
     from fleetops.policy import Policy
+    from fleetops.runner.drive import Pace
     from fleetops.scheduler import Progress
 
     Watch = Callable[[Runner], Coroutine[Any, Any, None]]
@@ -150,7 +151,14 @@ class Session:
                 )
             yield cls(store, clock, _settling_also(loaded, settling))
 
-    async def drive(self, control: ControlPlane, watch: Watch | None = None, *, heed_window: bool = True) -> Ended:
+    async def drive(
+        self,
+        control: ControlPlane,
+        watch: Watch | None = None,
+        *,
+        inventory: Callable[[Pace], Inventory] | None = None,
+        heed_window: bool = True,
+    ) -> Ended:
         """Run until nothing is left or the run is stopped, by SIGINT and SIGTERM among others.
 
         The first signal stops sends and lets what is in flight finish; the second cancels that too.
@@ -158,6 +166,7 @@ class Session:
         Args:
             control: The control plane.
             watch: Called at the start, with the runner to look at; cancelled at the end.
+            inventory: Makes the inventory in which devices are confirmed, from what paces its reads.
             heed_window: Whether the policy's maintenance windows count.
 
         Raises:
@@ -173,7 +182,9 @@ class Session:
             wave_seed=loaded.facts.digest,
             heed_window=heed_window,
         )
-        runner = Runner(scheduler, journal, control, clock, steps=loaded.steps, policy=loaded.policy)
+        runner = Runner(
+            scheduler, journal, control, clock, steps=loaded.steps, policy=loaded.policy, inventory=inventory
+        )
         reason = StopReason.HOST_FAILED
         try:
             with closing(Inbox(self._store.path)) as inbox:

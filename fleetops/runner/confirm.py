@@ -1,0 +1,107 @@
+"""Looks for devices in the inventory until they have come back, while the run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from fleetops.control import DeviceFilter, InventoryError
+from fleetops.errors import FleetopsError
+from fleetops.model import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetops.control import Device, Inventory
+    from fleetops.journal import Journal, RunClock
+    from fleetops.model import Steps
+    from fleetops.scheduler import Look, Scheduler
+
+_FEW: Final = 3
+"""Up to so many devices are read one by one; more are looked for in the list of those that changed."""
+_PAGE: Final = 200
+"""Devices on a page, as far as the cost of reading the list is concerned."""
+_NOTHING: Final = 0.2
+"""How often, in seconds, it is looked whether there is a device to look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmer:
+    """Confirms accepted steps.
+
+    Attributes:
+        scheduler: Says which devices to look for, and is told of what was seen.
+        journal: Is told what that changed.
+        inventory: Where to look.
+        clock: The run's clock.
+        steps: The campaign's steps.
+        changed: Called where what was seen may let something be sent.
+        fail: Called where the inventory cannot be used at all, with why.
+    """
+
+    scheduler: Scheduler
+    journal: Journal
+    inventory: Inventory
+    clock: RunClock
+    steps: Steps
+    changed: Callable[[], None]
+    fail: Callable[[FleetopsError], None]
+
+    async def watch(self) -> None:
+        """Look for devices until cancelled."""
+        while True:
+            due_ns = self.scheduler.next_look_ns
+            now_ns = self.clock.now_ns()
+            if due_ns is None or due_ns > now_ns:
+                soon_s = _NOTHING if due_ns is None else min(_NOTHING, (due_ns - now_ns) / NS_PER_S)
+                await anyio.sleep(soon_s)
+                continue
+            await self._look_for(self.scheduler.looks(now_ns))
+
+    async def _look_for(self, looks: Sequence[Look]) -> None:
+        found: dict[str, Device] = {}
+        try:
+            found = await self._find(looks)
+        except InventoryError:
+            # It may be better by the next look; only the limit decides that a device did not come back.
+            pass
+        except FleetopsError as error:
+            self.fail(error)
+        for look in looks:
+            self._seen(look, found.get(self.steps.serials[look.device]))
+
+    async def _find(self, looks: Sequence[Look]) -> dict[str, Device]:
+        """What the inventory has of the devices, by serial number; those that have not come back may be left out."""
+        listed = await self._changed_since(looks) if len(looks) > _FEW else None
+        if listed is not None:
+            return listed
+        found = {}
+        for look in looks:
+            device = await self.inventory.device(self.steps.serials[look.device])
+            if device is not None:
+                found[device.serial_number] = device
+        return found
+
+    async def _changed_since(self, looks: Sequence[Look]) -> dict[str, Device] | None:
+        """The devices that are up and changed since the first of the sends; None where reading that costs too much."""
+        since_ns = min(look.sent_ns for look in looks)
+        wanted = DeviceFilter(status=True, last_status_change_from=datetime.fromtimestamp(since_ns // NS_PER_S, tz=UTC))
+        listed: dict[str, Device] = {}
+        most = _PAGE * len(looks)
+        async for device in self.inventory.devices(wanted):
+            listed[device.serial_number] = device
+            if len(listed) >= most:
+                return None
+        return listed
+
+    def _seen(self, look: Look, device: Device | None) -> None:
+        now_ns = self.clock.now_ns()
+        up = device is not None and device.status is True
+        changed_ns = None if device is None else device.last_status_change_ns
+        effects = self.scheduler.seen(look, up=up, changed_ns=changed_ns, now_ns=now_ns)
+        if effects:
+            self.journal.confirmed(effects, now_ns)
+            self.changed()
