@@ -86,6 +86,7 @@ class Reason(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a reason, not a secret
     MISDIRECTED = "misdirected"
     NOT_CONFIRMED = "not_confirmed"
+    ASSUMED = "assumed"
 
     IN_FLIGHT = "in_flight"
     PENDING = "pending"

@@ -6,6 +6,7 @@ from fleetops.control.base_url import DEFAULT_BASE_URL, parse_base_url
 from fleetops.control.client import ClientSettings
 from fleetops.control.http import HttpControlPlane
 from fleetops.control.inventory import HttpInventory, InventoryError
+from fleetops.control.lookup import find_devices
 from fleetops.control.protocol import ControlPlane, Device, DeviceFilter, Inventory
 from fleetops.control.token import Token, read_token
 
@@ -20,6 +21,7 @@ __all__ = [
     "Inventory",
     "InventoryError",
     "Token",
+    "find_devices",
     "parse_base_url",
     "read_token",
 ]

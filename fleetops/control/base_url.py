@@ -49,7 +49,7 @@ def parse_base_url(text: str) -> str:
     if "?" in text or "#" in text:
         raise UsageError("the base URL has a query or fragment in it", hint=f"end it with the path; {_EXAMPLE}")
     host = _host(url)
-    if host is None or "\\" in text or not 0 < (url.port or 1) <= _HIGHEST_PORT:
+    if host is None or "\\" in text or (url.port is not None and not 0 < url.port <= _HIGHEST_PORT):
         raise UsageError("the base URL has no valid host and port", hint=_EXAMPLE)
     if url.scheme == "http" and not _is_loopback_host(host):
         raise UsageError(
@@ -82,7 +82,7 @@ def proxy_for(base_url: str, environment_proxies: Mapping[str, str] | None = Non
     Raises:
         UsageError: The proxy's URL cannot be used.
     """
-    proxies = dict(urllib.request.getproxies() if environment_proxies is None else environment_proxies)
+    proxies = dict(urllib.request.getproxies_environment() if environment_proxies is None else environment_proxies)
     url = httpx.URL(base_url)
     chosen = proxies.get(url.scheme) or proxies.get("all")
     if not chosen or is_loopback(base_url):
@@ -92,7 +92,7 @@ def proxy_for(base_url: str, environment_proxies: Mapping[str, str] | None = Non
     proxy = None
     with contextlib.suppress(ValueError, httpx.InvalidURL):
         proxy = httpx.Proxy(chosen if "://" in chosen else f"http://{chosen}")
-    if proxy is None or proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
+    if proxy is None or proxy.url.scheme not in {"http", "https"} or _host(proxy.url) is None:
         raise UsageError(
             f"the proxy that the environment sets for {url.scheme} cannot be used",
             hint=f"set {url.scheme}_proxy to an http:// or https:// URL, or name {url.host} in no_proxy",

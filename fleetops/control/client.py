@@ -11,9 +11,10 @@ import os
 import re
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import httpx
@@ -37,6 +38,8 @@ _NOT_REACHED: Final = (
     httpx.UnsupportedProtocol,
 )
 _TIMED_OUT: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
+_BROKEN_OFF: Final = ("Server disconnected", "peer closed connection")
+"""How httpcore and h11 begin to say that a connection ended too early; all else they say of a reply is of bad HTTP."""
 
 _LONGEST_CHAIN: Final = 10
 _SSL_DECORATION: Final = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
@@ -72,15 +75,14 @@ class Answer:
         status: Its status.
         headers: Its headers.
         body: Its body, at most as long as was asked for.
-        complete: Whether `body` is the whole body.
-        timed_out: Whether the time was up before the body ended.
+        cut: Why `body` is not the whole body: `READ_TIMEOUT`, `CONNECTION_LOST`, or `BAD_REPLY` where it is too long
+            or not framed as HTTP says. None where it is whole.
     """
 
     status: int
     headers: httpx.Headers
     body: bytes
-    complete: bool
-    timed_out: bool = False
+    cut: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ class ControlClient:
                 "User-Agent": _user_agent(),
             }
         )
-        _quieten_libraries()
+        self._headers_with_body = httpx.Headers({**self._headers, "Content-Type": "application/json"})
+        # One deadline of ours covers each phase, so that httpx needs no timer for every read.
+        self._timeouts = {"connect": None, "read": None, "write": None, "pool": settings.connect_timeout_s}
+        _quieten_httpcore()
         self._transport = transport or _transport(self.base_url, settings)
 
     def redact(self, text: str) -> str:
@@ -146,19 +151,20 @@ class ControlClient:
             most_bytes: Of the reply's body; the connection is closed rather than read further.
         """
         progress = _Progress(self._connect_timeout_s, self._read_timeout_s)
+        try:
+            request = self._request(method, url, content, progress)
+        except httpx.InvalidURL as unusable:
+            return self._unreached(f"no request can be made: {unusable}")
         response: httpx.Response | None = None
         body = bytearray()
-        complete = False
         error: Exception | None = None
         with progress.scope:
             try:
-                response = await self._transport.handle_async_request(self._request(method, url, content, progress))
-                async for chunk in response.stream:  # type: ignore[union-attr]  # an async transport's stream
+                response = await self._transport.handle_async_request(request)
+                async for chunk in cast("httpx.AsyncByteStream", response.stream):
                     body += chunk
                     if len(body) > most_bytes:
                         break
-                else:
-                    complete = True
             except Exception as raised:  # noqa: BLE001 - whatever it is, the step must get its reply
                 error = raised
             finally:
@@ -167,34 +173,32 @@ class ControlClient:
         timed_out = progress.scope.cancelled_caught or isinstance(error, _TIMED_OUT)
         if response is None:
             return self._no_answer(progress, error, timed_out=timed_out)
-        return Answer(response.status_code, response.headers, bytes(body[:most_bytes]), complete, timed_out)
+        cut = _why_lost(error, timed_out=timed_out) if timed_out or error else None
+        if len(body) > most_bytes:
+            cut = Reason.BAD_REPLY
+        return Answer(response.status_code, response.headers, bytes(body[:most_bytes]), cut)
 
     def _request(self, method: str, url: str, content: bytes | None, progress: _Progress) -> httpx.Request:
-        headers = self._headers
-        if content is not None:
-            headers = headers.copy()
-            headers["Content-Type"] = "application/json"
-        # One deadline of ours covers each phase, so that httpx needs no timer for every read.
-        timeouts = {"connect": None, "read": None, "write": None, "pool": self._connect_timeout_s}
         return httpx.Request(
             method,
             url,
-            headers=headers,
+            headers=self._headers if content is None else self._headers_with_body,
             content=content,
-            extensions={"trace": progress.trace, "timeout": timeouts},
+            extensions={"trace": progress.trace, "timeout": self._timeouts},
         )
 
+    def _unreached(self, words: str) -> NoAnswer:
+        return NoAnswer(reached=False, reason=Reason.UNREACHABLE, detail=self.printable(words))
+
     def _no_answer(self, progress: _Progress, error: Exception | None, *, timed_out: bool) -> NoAnswer:
-        if isinstance(error, _NOT_REACHED) or (progress.connecting and not progress.sent):
-            detail = _words(error) if error else f"not within {self._connect_timeout_s:g} s"
-            detail = self.printable(f"no connection to {self._authority}: {detail}")
-            return NoAnswer(reached=False, reason=Reason.UNREACHABLE, detail=detail)
-        if timed_out:
+        if not progress.sent and (progress.connecting or isinstance(error, _NOT_REACHED)):
+            words = _words(error) if error else f"not within {self._connect_timeout_s:g} s"
+            return self._unreached(f"no connection to {self._authority}: {words}")
+        reason = _why_lost(error, timed_out=timed_out)
+        if reason is Reason.READ_TIMEOUT:
             detail = f"no reply within {self._read_timeout_s:g} s"
-            return NoAnswer(reached=True, reason=Reason.READ_TIMEOUT, detail=detail)
-        malformed = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
-        detail = f"the reply is not HTTP: {error}" if malformed else _words(error)
-        reason = Reason.BAD_REPLY if malformed else Reason.CONNECTION_LOST
+        else:
+            detail = f"the reply is not HTTP: {error}" if reason is Reason.BAD_REPLY else _words(error)
         return NoAnswer(reached=True, reason=reason, detail=self.printable(detail))
 
 
@@ -226,11 +230,16 @@ class _Progress:
 
 
 async def _close(response: httpx.Response) -> None:
-    with anyio.CancelScope(shield=True):
-        try:
-            await response.stream.aclose()  # type: ignore[union-attr]  # an async transport's stream
-        except Exception:
-            logging.getLogger(__name__).debug("closing a connection failed", exc_info=True)
+    """Close a reply that has been judged already: a failure to close it changes nothing."""
+    with anyio.CancelScope(shield=True), suppress(Exception):
+        await response.aclose()
+
+
+def _why_lost(error: Exception | None, *, timed_out: bool) -> Reason:
+    if timed_out:
+        return Reason.READ_TIMEOUT
+    malformed = isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith(_BROKEN_OFF)
+    return Reason.BAD_REPLY if malformed else Reason.CONNECTION_LOST
 
 
 def _words(error: BaseException | None) -> str:
@@ -280,9 +289,11 @@ def _user_agent() -> str:
         return "fleetops"
 
 
-def _quieten_libraries() -> None:
-    """Keep what httpx and httpcore would log of each request quiet, unless someone asked them in particular."""
-    for name in ("httpx", "httpcore"):
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
+def _quieten_httpcore() -> None:
+    """Keep httpcore from logging the headers of replies, in which a service could echo the token.
+
+    A level that someone has set for it in particular stands.
+    """
+    logger = logging.getLogger("httpcore")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)

@@ -10,12 +10,14 @@ from fleetops.control.base_url import path_segment
 from fleetops.control.client import ControlClient, NoAnswer
 from fleetops.control.inventory import HttpInventory
 from fleetops.control.replies import classify
-from fleetops.model import Operation, Reason, Reply, ReplyKind
+from fleetops.model import Operation, Reply, ReplyKind
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import httpx
 
-    from fleetops.control.client import Answer, ClientSettings
+    from fleetops.control.client import ClientSettings
 
 _MOST_BYTES: Final = 64 * 1024
 """Of a reply's body. The answer itself has about 40."""
@@ -44,30 +46,27 @@ class HttpControlPlane:
         """As `ControlPlane.execute`."""
         url = f"{self._url}{path_segment(serial)}/"
         answer = await self._client.exchange("PUT", url, content=_CONTENT[operation], most_bytes=_MOST_BYTES)
-        return self._lost(answer) if isinstance(answer, NoAnswer) else self._answered(answer, operation)
-
-    def inventory(self) -> HttpInventory:
-        """The inventory of the same service, over the same connections."""
-        return HttpInventory(self._client)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
-    def _lost(self, lack: NoAnswer) -> Reply:
-        kind = ReplyKind.MAYBE if lack.reached else ReplyKind.NOT_REACHED
-        return Reply(kind, lack.reason, detail=lack.detail)
-
-    def _answered(self, answer: Answer, operation: Operation) -> Reply:
-        if answer.timed_out and answer.status // 100 == 2:  # noqa: PLR2004 - the 2xx
-            detail = "the time was up in the middle of the reply"
-            return Reply(ReplyKind.MAYBE, Reason.READ_TIMEOUT, answer.status, detail=detail)
+        if isinstance(answer, NoAnswer):
+            kind = ReplyKind.MAYBE if answer.reached else ReplyKind.NOT_REACHED
+            return Reply(kind, answer.reason, detail=answer.detail)
         return classify(
             answer.status,
             answer.headers,
             answer.body,
-            complete=answer.complete,
+            cut=answer.cut,
             asked=operation,
             now=datetime.now(UTC),
             redact=self._client.redact,
         )
+
+    def inventory(self, pace: Callable[[], Awaitable[None]] | None = None) -> HttpInventory:
+        """The inventory of the same service, over the same connections.
+
+        Args:
+            pace: Waited for before each read, where reads share a rate with sends.
+        """
+        return HttpInventory(self._client, pace=pace)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

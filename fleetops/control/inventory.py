@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import anyio
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from fleetops.control.base_url import path_segment
 from fleetops.control.client import NoAnswer
@@ -17,6 +18,7 @@ from fleetops.control.protocol import Device, DeviceFilter
 from fleetops.control.replies import retry_after
 from fleetops.control.wording import words_of
 from fleetops.errors import AbortedError
+from fleetops.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,8 +34,12 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 """Of one page."""
 
 _ATTEMPTS: Final = 5
-_LONGEST_WAIT_S: Final = 60.0
-_BACKOFF: Final = wait_exponential_jitter(initial=0.5, max=15)
+_LONGEST_WAIT_S: Final = 600.0
+"""However long a Retry-After asks to wait."""
+_MOST_STALE_PAGES: Final = 3
+"""Pages in a row with no new device. Devices that are added while the pages are read move others onto the next page,
+which so may have none; a service that does not page by offset gives the same devices for ever."""
+_BACKOFF: Final = wait_exponential(multiplier=0.5, max=15) + wait_random(0, 1)
 _EVERYTHING: Final = DeviceFilter()
 _CHECK_TOKEN: Final = "check that the token is valid and may read the inventory"  # noqa: S105 - a hint, not a secret
 _CHECK_URL: Final = "check the base URL: it ends before /inventory_device_serial/"
@@ -64,6 +70,7 @@ class HttpInventory:
     Args:
         client: What sends the requests.
         page_size: Devices asked for at a time.
+        pace: Waited for before each request, where reads share a rate.
         sleep: Waits a number of seconds between tries.
     """
 
@@ -72,11 +79,13 @@ class HttpInventory:
         client: ControlClient,
         *,
         page_size: int = PAGE_SIZE,
+        pace: Callable[[], Awaitable[None]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._client = client
         self._url = f"{client.base_url}/inventory_device_serial/"
         self._page_size = page_size
+        self._pace = pace
         self._sleep = sleep
 
     async def devices(self, wanted: DeviceFilter = _EVERYTHING) -> AsyncIterator[Device]:
@@ -90,27 +99,40 @@ class HttpInventory:
         """
         seen: set[str] = set()
         offset = 0
-        previous: list[Device] = []
+        stale_pages = 0
         left = wanted.limit
         while left is None or left > 0:
             asked = self._page_size if left is None else min(left, self._page_size)
             query = urlencode({"limit": asked, "offset": offset, **_query(wanted)})
             page = await self._read(f"{self._url}?{query}")
             found = self._devices_of(page, offset)
-            if found and found == previous:
-                raise AbortedError(
-                    f"the inventory gives the same page again at offset {offset}",
-                    hint="the service does not page as its reference says; ask for fewer devices with a filter",
-                )
+            stale_pages += 1
             for device in found:
                 if device.serial_number not in seen and (left is None or left > 0):
+                    stale_pages = 0
                     seen.add(device.serial_number)
                     left = None if left is None else left - 1
                     yield device
-            offset += len(found)
-            if not found or not page.get("next"):
+            if not page.get("next"):
                 return
-            previous = found
+            offset += len(found)
+            if not found or stale_pages == _MOST_STALE_PAGES:
+                raise AbortedError(
+                    f"the inventory says that there is more after {offset} devices, but gives none that is new",
+                    hint="the service does not page as its reference says; ask for fewer devices with a filter",
+                )
+
+    async def pages(self, wanted: DeviceFilter = _EVERYTHING) -> int | None:
+        """How many reads it takes to list the devices that pass a filter; None where the service does not say.
+
+        Raises:
+            AbortedError: As `devices`.
+            InventoryError: As `devices`.
+        """
+        page = await self._read(f"{self._url}?{urlencode({'limit': 1, 'offset': 0, **_query(wanted)})}")
+        self._devices_of(page, 0)
+        count = page.get("count")
+        return -(-count // self._page_size) if isinstance(count, int) and count >= 0 else None
 
     async def device(self, serial: str) -> Device | None:
         """One device, or None where there is none of that serial number.
@@ -146,15 +168,17 @@ class HttpInventory:
 
     async def _read_once(self, url: str) -> Any:
         """The JSON at a URL, None where there is nothing."""
+        if self._pace is not None:
+            await self._pace()
         answer = await self._client.exchange("GET", url, most_bytes=_MOST_BYTES)
         if isinstance(answer, NoAnswer):
             raise _PassingError(answer.detail)
+        if answer.status == HTTPStatus.OK:
+            return self._json(answer)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
         said = self._client.printable(f"{answer.status}: {words_of(answer.body)}")
         match answer.status:
-            case 200:
-                return self._json(answer)
-            case 404:
-                return None
             case 401 | 403:
                 raise AbortedError(f"the inventory refuses the token ({said})", hint=_CHECK_TOKEN)
             case status if status == 429 or 500 <= status <= 599:  # noqa: PLR2004 - throttled, and server errors
@@ -167,10 +191,10 @@ class HttpInventory:
                 raise AbortedError(f"the inventory refuses the request ({said})", hint=_CHECK_URL)
 
     def _json(self, answer: Answer) -> Any:
-        if len(answer.body) >= _MOST_BYTES:
-            raise self._misunderstood(f"a page is longer than {_MOST_BYTES} bytes")
-        if not answer.complete:
-            raise _PassingError("the reply broke off")
+        if answer.cut is Reason.BAD_REPLY:
+            raise self._misunderstood(f"a page is longer than {_MOST_BYTES} bytes, or not framed as HTTP says")
+        if answer.cut:
+            raise _PassingError(f"the reply broke off ({answer.cut})")
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from fleetops.model import Operation, Reply
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FARTHEST_NS: Final = 1 << 63
 _MICROSECOND: Final = timedelta(microseconds=1)
-_UP: Final = frozenset({"true", "1", "up"})
+_FLAGS: Final = {"true": True, "1": True, "up": True, "false": False, "0": False, "down": False}
 
 
 class ControlPlane(Protocol):
@@ -62,6 +63,13 @@ class Inventory(Protocol):
             FleetopsError: The service refuses, cannot be reached or is not understood.
         """
 
+    async def pages(self, wanted: DeviceFilter = ...) -> int | None:
+        """How many reads it takes to list the devices that pass a filter; None where the service does not say.
+
+        Raises:
+            FleetopsError: As `devices`.
+        """
+
     async def device(self, serial: str) -> Device | None:
         """One device, or None where there is none of that serial number.
 
@@ -79,8 +87,8 @@ class Device:
         name: Its name, empty where it has none.
         type: The number of its type, where that is a number.
         organization: The number of its organization, where that is a number.
-        status: Whether it is up.
-        last_status_change: When it last went up or down, in nanoseconds since 1970 UTC; None where not known.
+        status: Whether it is up; None where the service does not say.
+        last_status_change_ns: When it last went up or down, since 1970 UTC; None where the service does not say.
         pending_settings: Whether it has settings waiting.
         raw: All that the service says of it.
     """
@@ -89,8 +97,8 @@ class Device:
     name: str = ""
     type: int | None = None
     organization: int | None = None
-    status: bool = False
-    last_status_change: int | None = None
+    status: bool | None = None
+    last_status_change_ns: int | None = None
     pending_settings: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -113,15 +121,15 @@ class Device:
             type=_number(row.get("type")),
             organization=_number(row.get("organization")),
             status=_flag(row.get("status")),
-            last_status_change=parse_moment_ns(row.get("last_status_change")),
-            pending_settings=_flag(row.get("pending_settings")),
+            last_status_change_ns=parse_moment_ns(row.get("last_status_change")),
+            pending_settings=_flag(row.get("pending_settings")) is True,
             raw=row,
         )
 
 
-def _flag(value: Any) -> bool:
-    """Whether it is true, 1, or a word for it."""
-    return value.strip().lower() in _UP if isinstance(value, str) else value in (True, 1)
+def _flag(value: Any) -> bool | None:
+    """True, 1 or a word for it; the same for false; None for anything else."""
+    return _FLAGS.get(str(value).strip().lower())
 
 
 def _number(value: Any) -> int | None:
@@ -129,7 +137,10 @@ def _number(value: Any) -> int | None:
 
 
 def parse_moment_ns(text: Any) -> int | None:
-    """An ISO 8601 date or time in nanoseconds since 1970 UTC; None where it is none. Without a zone it is in UTC."""
+    """An ISO 8601 date or time in nanoseconds since 1970 UTC, in 64 bits. Without a zone it is in UTC.
+
+    None where it is none, or lies outside of the years 1678 to 2261.
+    """
     if not isinstance(text, str):
         return None
     try:
@@ -137,4 +148,5 @@ def parse_moment_ns(text: Any) -> int | None:
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError):
         return None
-    return since // _MICROSECOND * 1000
+    moment_ns = since // _MICROSECOND * 1000
+    return moment_ns if abs(moment_ns) < _FARTHEST_NS else None

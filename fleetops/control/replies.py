@@ -3,7 +3,8 @@
 | status | kind | reason |
 |---|---|---|
 | 200 that names the operation asked for | accepted | |
-| any other 2xx | bad_reply | bad_reply |
+| 200 whose body never came to its end | maybe | read_timeout, connection_lost |
+| any other 200, or 2xx | bad_reply | bad_reply |
 | 3xx | misdirected | misdirected |
 | 400, 422 | refused | invalid |
 | 401, 403 | token_refused | token_refused |
@@ -14,7 +15,8 @@
 | other 5xx | maybe | server_error |
 | anything else | maybe | bad_reply |
 
-The status decides even where the body broke off, except for 200: there the body has to say what was started.
+The status decides even where the body broke off, except for 200: there the body has to name what was started. The id
+of the operation may be missing; it goes into the report and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _LONGEST_OPERATION_ID: Final = 100
 _LONGEST_RETRY_AFTER_S: Final = 1e9
 """About thirty years: beyond it a number says no more, and stays exact and finite below."""
 
-_SECONDS: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+_SECONDS: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 _KINDS: Final[dict[int, tuple[ReplyKind, Reason]]] = {
     HTTPStatus.BAD_REQUEST: (ReplyKind.REFUSED, Reason.INVALID),
@@ -58,6 +60,10 @@ _KINDS_BY_CLASS: Final = {
     4: (ReplyKind.REFUSED, Reason.REJECTED),
     5: (ReplyKind.MAYBE, Reason.SERVER_ERROR),
 }
+_LOST_WORDS: Final = {
+    Reason.READ_TIMEOUT: "the time was up in the middle of the reply",
+    Reason.CONNECTION_LOST: "the connection was lost in the middle of the reply",
+}
 _SAYS_WHEN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -70,7 +76,7 @@ def classify(
     headers: Mapping[str, str],
     body: bytes,
     *,
-    complete: bool,
+    cut: Reason | None = None,
     asked: Operation,
     now: datetime,
     redact: Callable[[str], str] = _unchanged,
@@ -81,7 +87,7 @@ def classify(
         status: The status of the final reply.
         headers: Its headers; names in lower case, or a mapping that does not mind the case.
         body: Its body, or as much of it as was read.
-        complete: Whether `body` is the whole body.
+        cut: Why `body` is not the whole body; None where it is.
         asked: The operation that was asked for.
         now: The time, aware, for a `Retry-After` that is a date.
         redact: Takes secrets out of text that goes into the report.
@@ -92,7 +98,9 @@ def classify(
         return bounded(redact(printable(redact(text))))
 
     if status == HTTPStatus.OK:
-        return _initiated(body, complete=complete, asked=asked, said=said)
+        if cut in _LOST_WORDS:
+            return Reply(ReplyKind.MAYBE, cut, status, detail=_LOST_WORDS[cut])
+        return _initiated(body, whole=cut is None, asked=asked, said=said)
     kind, reason = _KINDS.get(status, _KINDS_BY_CLASS.get(status // 100, (ReplyKind.MAYBE, Reason.BAD_REPLY)))
     if kind is ReplyKind.MISDIRECTED:
         location = headers.get("location")
@@ -105,11 +113,11 @@ def classify(
     return Reply(kind, reason, status, detail=said(detail), retry_after_s=retry_after_s)
 
 
-def _initiated(body: bytes, *, complete: bool, asked: Operation, said: Callable[[str], str]) -> Reply:
+def _initiated(body: bytes, *, whole: bool, asked: Operation, said: Callable[[str], str]) -> Reply:
     """What a 200 means: accepted only where its body says that what was asked for was started."""
     answer: Any = None
-    if not complete:
-        detail = f"the reply broke off or is too long, after {len(body)} bytes: {words_of(body)}"
+    if not whole:
+        detail = f"the reply is too long or badly framed, after {len(body)} bytes: {words_of(body)}"
     elif not body.strip():
         detail = "the reply has no body"
     else:
@@ -138,7 +146,7 @@ def _operation_id(value: Any, said: Callable[[str], str]) -> str | None:
 def retry_after(value: str | None, now: datetime) -> float | None:
     """The seconds that a `Retry-After` asks to wait (RFC 9110, section 10.2.3), or None where it says nothing.
 
-    A moment that has passed is 0. The result is finite; the caller caps it.
+    A moment that has passed is 0; a negative number says nothing. The result is finite; the caller caps it.
 
     Args:
         value: The header, in seconds or as an HTTP date.

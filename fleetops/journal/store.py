@@ -296,6 +296,7 @@ class RunStore:
             troubles=troubles,
             lost=lost,
             not_before_ns=settling_devices(self._connection, self._clock, now_ns=now_ns),
+            disturbed_until_ns=settling_devices(self._connection, self._clock, now_ns=now_ns, of_open_steps=True),
             hold_until_ns=self._hold_until_ns(now_ns),
             unconfirmed=self._unconfirmed(outcomes),
             gate_waived=self._last_end_reason() == StopReason.GATE_FAILED,
@@ -340,24 +341,22 @@ class RunStore:
         return troubles, lost
 
     def _hold_until_ns(self, now_ns: int) -> int:
-        """The hold that an earlier process was under; where that one died, also a second in which to send nothing.
-
-        The second keeps the rate: how long ago the dead process sent last is not known.
-        """
+        """The hold that an earlier process was under, or the quiet time after its last send that keeps the rate."""
         row = self._connection.execute("SELECT value FROM run WHERE key = 'hold_until_ns'").fetchone()
         last = self._connection.execute(
-            "SELECT boot_id, wall_minus_boot_ns, ended_ns, policy FROM process ORDER BY process DESC LIMIT 1"
+            "SELECT boot_id, wall_minus_boot_ns, policy FROM process ORDER BY process DESC LIMIT 1"
         ).fetchone()
         if last is None:
             return 0
-        boot, wall_minus_boot_ns, ended_ns, policy_json = last
+        boot, wall_minus_boot_ns, policy_json = last
         policy = Policy.from_json(policy_json)
         spacing_ns = round(1e9 / min(1.0, policy.rate.per_s))
-        last_intent_ns: int = self._connection.execute("SELECT coalesce(max(intent_ns), 0) FROM attempt").fetchone()[0]
         shift_ns = self._clock.shift_ns(boot, wall_minus_boot_ns)
-        quiet_until_ns = last_intent_ns + shift_ns + spacing_ns
-        if ended_ns is None:
-            quiet_until_ns = max(quiet_until_ns, now_ns + 1_000_000_000)
+        # An attempt without an answer left at some time before now.
+        last_sent_ns: int = self._connection.execute(
+            "SELECT coalesce(max(coalesce(sent_ns, answered_ns, ?)), 0) FROM attempt", (now_ns - shift_ns,)
+        ).fetchone()[0]
+        quiet_until_ns = last_sent_ns + shift_ns + spacing_ns
         held_until_ns = int(row[0]) + shift_ns if row else 0
         return min(max(quiet_until_ns, held_until_ns), now_ns + max(policy.throttling.longest_hold_ns, spacing_ns))
 

@@ -11,6 +11,9 @@ from fleetops.model import NS_PER_S
 CATCH_UP_S: Final = 0.02
 """How much time a late timer may make up for: the slack of the bucket that paces, in seconds of the rate."""
 
+PACED_SHARE: Final = 0.996
+"""What is paced of the rate asked for, so that jitter on the way seldom has to be made up for at the exact bound."""
+
 
 def bucket_size(per_s: float, burst: int = 0) -> float:
     """How many operations the leaky bucket that paces holds."""

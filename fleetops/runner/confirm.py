@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from fleetops.control import DeviceFilter, InventoryError
+from fleetops.control import DeviceFilter, InventoryError, find_devices
 from fleetops.errors import FleetopsError
 from fleetops.model import NS_PER_S
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from fleetops.model import Steps
     from fleetops.scheduler import Look, Scheduler
 
-_FEW: Final = 3
-"""Up to so many devices are read one by one; more are looked for in the list of those that changed."""
-_PAGE: Final = 200
-"""Devices on a page, as far as the cost of reading the list is concerned."""
 _NOTHING: Final = 0.2
 """How often, in seconds, it is looked whether there is a device to look for."""
 
@@ -75,27 +71,11 @@ class Confirmer:
 
     async def _find(self, looks: Sequence[Look]) -> dict[str, Device]:
         """What the inventory has of the devices, by serial number; those that have not come back may be left out."""
-        listed = await self._changed_since(looks) if len(looks) > _FEW else None
-        if listed is not None:
-            return listed
-        found = {}
-        for look in looks:
-            device = await self.inventory.device(self.steps.serials[look.device])
-            if device is not None:
-                found[device.serial_number] = device
-        return found
-
-    async def _changed_since(self, looks: Sequence[Look]) -> dict[str, Device] | None:
-        """The devices that are up and changed since the first of the sends; None where reading that costs too much."""
         since_ns = min(look.sent_ns for look in looks)
-        wanted = DeviceFilter(status=True, last_status_change_from=datetime.fromtimestamp(since_ns // NS_PER_S, tz=UTC))
-        listed: dict[str, Device] = {}
-        most = _PAGE * len(looks)
-        async for device in self.inventory.devices(wanted):
-            listed[device.serial_number] = device
-            if len(listed) >= most:
-                return None
-        return listed
+        came_back = DeviceFilter(
+            status=True, last_status_change_from=datetime.fromtimestamp(since_ns // NS_PER_S, tz=UTC)
+        )
+        return await find_devices(self.inventory, [self.steps.serials[look.device] for look in looks], came_back)
 
     def _seen(self, look: Look, device: Device | None) -> None:
         now_ns = self.clock.now_ns()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from bisect import bisect_left
+from typing import TYPE_CHECKING
 
 from aiolimiter import AsyncLimiter
 
-from fleetops.policy.pacing import SlidingSecond, bucket_size
+from fleetops.policy.pacing import PACED_SHARE, SlidingSecond, bucket_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleetops.policy import Policy
-
-_SHARE: Final = 0.996
-"""What is paced of the rate asked for, so that jitter on the way seldom has to be made up for at the bound."""
 
 
 class Gate:
@@ -48,9 +46,13 @@ class Gate:
 
     async def _pace(self, per_s: float) -> None:
         size = bucket_size(per_s, self._burst)
-        self._limiter = AsyncLimiter(size, size / (per_s * _SHARE))
-        # A full bucket at the start or at a change of rate would be a burst that nobody asked for.
-        await self._limiter.acquire(size - 1 - self._burst)
+        slots = range(1, self._burst + 2)
+        # What the old bucket had room for goes over to the new one: an empty one would be a burst nobody asked for.
+        room = (
+            bisect_left(slots, 1, key=lambda slot: not self._limiter.has_capacity(slot)) if self._per_s else len(slots)
+        )
+        self._limiter = AsyncLimiter(size, size / (per_s * PACED_SHARE))
+        await self._limiter.acquire(size - room)
         self._per_s = per_s
 
     def wait_ns(self) -> int:

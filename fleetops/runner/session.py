@@ -234,10 +234,11 @@ async def _obey_commands(runner: Runner, inbox: Inbox) -> None:
 def _settling_also(loaded: Loaded, settling: Mapping[int, int]) -> Loaded:
     """The run, with the settle times that other runs left behind."""
     progress: Progress = loaded.progress
-    both = dict(progress.not_before_ns)
+    rest, disturbed = dict(progress.not_before_ns), dict(progress.disturbed_until_ns)
     for device, due_ns in settling.items():
-        both[device] = max(both.get(device, 0), due_ns)
-    return replace(loaded, progress=replace(progress, not_before_ns=both))
+        rest[device] = max(rest.get(device, 0), due_ns)
+        disturbed[device] = max(disturbed.get(device, 0), due_ns)
+    return replace(loaded, progress=replace(progress, not_before_ns=rest, disturbed_until_ns=disturbed))
 
 
 def _unfinished_devices(loaded: Loaded) -> dict[str, int]:

@@ -42,7 +42,7 @@ class Lineup:
         self._later: list[tuple[int, int]] = []
         self._groups: GroupLoad | None = None
         if policy.group_cap is not None and any(steps.groups):
-            self._groups = GroupLoad(steps.groups, policy.group_cap, progress.not_before_ns)
+            self._groups = GroupLoad(steps.groups, policy.group_cap, progress.disturbed_until_ns)
         self.openings = Openings(policy) if policy.window and heed_window else None
         self.rollout: Rollout | None = None
         if policy.waves is not None:

@@ -101,6 +101,7 @@ class Scheduler:
         self._throttled_since_ns: int | None = None
         self._stop: StopReason | None = None
         self._paused = False
+        self._gate_failed = False
         self._troubles = dict(progress.troubles)
         self._in_flight: dict[int, int] = dict.fromkeys(progress.lost, 0)
         self._notices: list[Notice] = []
@@ -236,6 +237,7 @@ class Scheduler:
             if self._policy.on_gate_failed is OnGateFailed.ABORT:
                 self.stop(StopReason.GATE_FAILED, rollout.explain())
             else:
+                self._gate_failed = True
                 self.pause(now_ns, rollout.explain())
 
     def _send(self, step: int, now_ns: int) -> Send:
@@ -269,7 +271,8 @@ class Scheduler:
             self.detail = ""
             self._notice(now_ns, Event.CONTINUED)
             rollout = self._lineup.rollout
-            if rollout is not None and rollout.judge(now_ns) is not None:
+            if rollout is not None and self._gate_failed:
+                self._gate_failed = False
                 self._notice(now_ns, Event.WAVE_STARTED, self._lineup.let_in_next_wave(rollout))
 
     def set_rate(self, per_s: float, now_ns: int) -> None:
@@ -310,12 +313,12 @@ class Scheduler:
         if kind.may_have_run:
             trouble.may_have_run = reply.reason
         service_down = kind in _FAILURES and self._blame_service(step, now_ns)
+        given_up = self._stopped_by(StopReason.OUTAGE, reply) if self._breaker.gives_up(now_ns) else []
         if not self._repeatable(step, kind):
-            return self._give_up(step, trouble, reply, now_ns)
+            return [*self._give_up(step, trouble, reply, now_ns), *given_up]
         if service_down:
             due_ns = max(now_ns, self._breaker.until_ns)
             self._lineup.again(device, due_ns)
-            given_up = self._stopped_by(StopReason.OUTAGE, reply) if self._breaker.gives_up(now_ns) else []
             return [Retry(step, due_ns), *given_up]
         trouble.failures += 1
         delay_ns = self._retry_rule.delay_ns(step, trouble.failures, now_ns - trouble.first_ns)

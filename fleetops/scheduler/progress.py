@@ -38,6 +38,8 @@ class Progress:
         troubles: Open steps that were sent before, those in `lost` included.
         lost: Open steps with an intent and no answer; each has to be answered before anything is sent.
         not_before_ns: By device, when its settle time after an earlier step ends.
+        disturbed_until_ns: By device, when it will have settled from whatever may have run on it, open steps included:
+            these back off for a shorter time, but to its group the device is disturbed.
         hold_until_ns: When the run's hold ends.
         unconfirmed: Accepted steps that nobody has looked for since, or not with success, and when each was sent.
         gate_waived: Whether the operator goes on after a wave that did not pass its gate.
@@ -47,6 +49,7 @@ class Progress:
     troubles: Mapping[int, Trouble] = field(default_factory=dict)
     lost: Collection[int] = ()
     not_before_ns: Mapping[int, int] = field(default_factory=dict)
+    disturbed_until_ns: Mapping[int, int] = field(default_factory=dict)
     hold_until_ns: int = 0
     unconfirmed: Mapping[int, int] = field(default_factory=dict)
     gate_waived: bool = False

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from fleetops.control import Device, DeviceFilter
+from fleetops.errors import RunBusyError, UsageError
+from fleetops.journal import NewRun, RunFacts, StateDir, create_journal
+from fleetops.journal.evidence import UnknownStep
+from fleetops.model import NS_PER_S, Operation, Outcome, Reason, Steps
+from fleetops.policy import DEFAULTS
+from fleetops.reconcile import Assumption, assume, judge, reconcile
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+SENT = 1_800_000_000 * NS_PER_S
+USUAL = 300 * NS_PER_S
+RUN_ID = "20270115-080000-abcd"
+
+
+def step(*, followed: bool = False) -> UnknownStep:
+    return UnknownStep(0, "AB1", Operation.REBOOT, 180 * NS_PER_S, SENT, followed)
+
+
+def device(after_s: float | None, *, up: bool = True) -> Device:
+    changed_ns = None if after_s is None else SENT + round(after_s * NS_PER_S)
+    return Device(serial_number="AB1", status=up, last_status_change_ns=changed_ns)
+
+
+@pytest.mark.parametrize(
+    ("seen", "followed", "outcome", "words"),
+    [
+        (device(100), False, Outcome.CONFIRMED, "it went down and came back"),
+        (device(300), False, Outcome.CONFIRMED, "it went down and came back"),
+        (device(301), False, Outcome.UNKNOWN, "too late to be its doing"),
+        (device(0), False, Outcome.UNKNOWN, "no change since"),
+        (device(-500), False, Outcome.UNKNOWN, "no change since"),
+        (device(100, up=False), False, Outcome.UNKNOWN, "has not come back"),
+        (device(100), True, Outcome.UNKNOWN, "a later operation may have caused it"),
+        (device(None), False, Outcome.UNKNOWN, "the inventory shows no change"),
+        (None, False, Outcome.UNKNOWN, "the inventory shows no change"),
+    ],
+)
+def test_only_a_change_soon_after_the_send_that_nothing_else_explains_is_evidence(
+    seen: Device | None, followed: bool, outcome: Outcome, words: str
+) -> None:
+    finding = judge(step(followed=followed), seen, USUAL)
+    assert finding.outcome is outcome
+    assert words in finding.found
+
+
+class Shelf:
+    def __init__(self, devices: dict[str, Device]) -> None:
+        self._devices = devices
+
+    async def devices(self, wanted: DeviceFilter = DeviceFilter()) -> AsyncIterator[Device]:  # noqa: B008
+        for one in self._devices.values():
+            yield one
+
+    async def pages(self, wanted: DeviceFilter = DeviceFilter()) -> int | None:  # noqa: B008
+        return 1
+
+    async def device(self, serial: str) -> Device | None:
+        return self._devices.get(serial)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDir:
+    """A run of three devices: two reboots whose replies were lost, one that was accepted."""
+    state = StateDir(tmp_path)
+    state.prepare()
+    steps = Steps.of([(serial, Operation.REBOOT, 180 * NS_PER_S) for serial in ("AB1", "AB2", "AB3")])
+    facts = RunFacts(RUN_ID, "m.csv", "d", "", "http://127.0.0.1:1", SENT)
+    create_journal(state.journal_path(RUN_ID), NewRun(facts, DEFAULTS, steps))
+    with closing(sqlite3.connect(state.journal_path(RUN_ID))) as journal, journal:
+        for number, (outcome, reason) in enumerate(
+            [("unknown", "read_timeout"), ("unknown", "connection_lost"), ("accepted", None)]
+        ):
+            journal.execute(
+                "INSERT INTO attempt (step, attempt, process, intent_ns, sent_ns) VALUES (?, 1, 1, ?, ?)",
+                (number, SENT, SENT),
+            )
+            journal.execute("INSERT INTO result VALUES (?, ?, ?, ?, 1)", (number, outcome, reason, SENT))
+    return state
+
+
+def outcomes(state: StateDir) -> list[tuple[str, str | None]]:
+    with closing(sqlite3.connect(state.journal_path(RUN_ID))) as journal:
+        return journal.execute("SELECT outcome, reason FROM result ORDER BY step").fetchall()
+
+
+def test_evidence_confirms_a_step_and_the_rest_stays_unknown_all_on_record(state: StateDir) -> None:
+    shelf = Shelf({"AB1": device(100)})
+
+    async def look() -> int:
+        return len(await reconcile(state, RUN_ID, shelf, limit_ns=600 * NS_PER_S))
+
+    assert anyio.run(look) == 2
+    assert outcomes(state) == [("confirmed", None), ("unknown", "connection_lost"), ("accepted", None)]
+    with closing(sqlite3.connect(state.journal_path(RUN_ID))) as journal:
+        evidence = journal.execute("SELECT step, before, after FROM evidence ORDER BY step").fetchall()
+    assert evidence == [(0, "unknown", "confirmed"), (1, "unknown", "unknown")]
+
+
+def test_an_operator_decides_about_the_devices_that_are_named(state: StateDir) -> None:
+    (finding,) = assume(state, RUN_ID, Assumption.NOT_EXECUTED, serials=["AB2"])
+    assert "decided that it was not executed" in finding.found
+    assert outcomes(state) == [("unknown", "read_timeout"), ("failed", "assumed"), ("accepted", None)]
+    assume(state, RUN_ID, Assumption.EXECUTED)
+    assert outcomes(state)[0] == ("accepted", Reason.ASSUMED)
+    assert assume(state, RUN_ID, Assumption.EXECUTED) == []
+
+
+def test_a_live_run_is_not_reconciled(state: StateDir) -> None:
+    lock = state.lock_run(RUN_ID)
+    try:
+        with pytest.raises(RunBusyError):
+            assume(state, RUN_ID, Assumption.EXECUTED)
+    finally:
+        lock.release()
+
+
+def test_a_run_that_does_not_exist_is_a_clear_error(state: StateDir) -> None:
+    with pytest.raises(UsageError, match="there is no run"):
+        assume(state, "20270115-080000-ffff", Assumption.EXECUTED)
