@@ -25,6 +25,7 @@ class RunFacts:
         base_url: The control plane.
         created_ns: When it was created.
         carried_columns: The names of the manifest's other columns.
+        plan: What was predicted, as JSON, where the run was started from a plan; else empty.
     """
 
     run_id: str
@@ -34,6 +35,7 @@ class RunFacts:
     base_url: str
     created_ns: int
     carried_columns: tuple[str, ...] = ()
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from itertools import repeat
 from typing import TYPE_CHECKING, Final, Self
 
-from fleetops import __version__
 from fleetops.errors import JournalError, UsageError
 from fleetops.journal.commits import GroupCommit
 from fleetops.journal.records import Loaded, RunFacts
@@ -19,6 +18,7 @@ from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
 from fleetops.model import CODE_OF, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
 from fleetops.policy import Policy
 from fleetops.scheduler import Progress, StopReason, Trouble
+from fleetops.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -146,7 +146,7 @@ def damaged(path: Path, error: sqlite3.Error) -> JournalError:
 
 def read_facts(connection: sqlite3.Connection) -> RunFacts:
     """What the run is."""
-    rows = dict(connection.execute("SELECT key, value FROM run").fetchall())
+    rows = {"plan": '""', **dict(connection.execute("SELECT key, value FROM run").fetchall())}
     values = {name: json.loads(rows[name]) for name in RunFacts.__slots__}
     values["carried_columns"] = tuple(values["carried_columns"])
     return RunFacts(**values)

@@ -13,6 +13,7 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _DURATION: Final = re.compile(rf"(?:{_PART.pattern}\s*)+")
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*(s|m|h))?")
+_LONGEST_TEXT: Final = 64
 LONGEST_NS: Final = 366 * 24 * 3600 * NS_PER_S
 
 
@@ -25,6 +26,8 @@ def parse_duration_ns(text: str | float) -> int:
     if isinstance(text, bool):
         raise ValueError("a duration is written like 500ms, 90s, 2m or 1h")  # noqa: TRY004 - pydantic expects it
     text = (format(text, "f") if isinstance(text, float) else str(text)).strip().lower()
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"{text[:40]!r}... is not a duration: write 500ms, 90s, 2m, 1h or a number of seconds")
     if _NUMBER.fullmatch(text):
         duration_ns = round(float(text) * NS_PER_S)
     elif _DURATION.fullmatch(text):

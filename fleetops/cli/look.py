@@ -1,0 +1,136 @@
+"""`runs`, `status` and `report`: what is in the journals."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetops.cli.diagnostics import printable
+from fleetops.cli.errors import ends_well, say
+from fleetops.cli.options import Format, FormatOption, RunArgument
+from fleetops.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from fleetops.journal import StateDir
+    from fleetops.model import Outcome
+
+_EVERY_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: fleetops runs --format json")(ends_well(runs))
+    app.command(epilog="Example: fleetops status 20260102-030405-6f7a --watch")(ends_well(status))
+    app.command(
+        epilog="Example: fleetops report 20260102-030405-6f7a --format manifest --outcome failed,unknown,not_started "
+        "--output again.csv"
+    )(ends_well(report))
+
+
+def _state() -> StateDir:
+    from fleetops.journal import StateDir, default_state_dir
+
+    return StateDir(default_state_dir(os.environ))
+
+
+def runs(output: FormatOption = Format.TEXT) -> None:
+    """List the runs on this host, newest first."""
+    from fleetops.journal.views import summaries
+
+    found = summaries(_state())
+    if output is Format.JSON:
+        typer.echo(
+            json.dumps(
+                [
+                    {
+                        "run_id": one.run_id,
+                        "state": one.state,
+                        "manifest": one.manifest,
+                        "campaign": one.campaign,
+                        "started_at": one.started_at,
+                        "finished_at": one.finished_at,
+                        "outcomes": dict(one.outcomes or {}),
+                        "trouble": one.trouble,
+                    }
+                    for one in found
+                ],
+                indent=2,
+            )
+        )
+        return
+    if not found:
+        say("there are no runs on this host")
+    for one in found:
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in (one.outcomes or {}).items() if count)
+        line = f"{one.run_id}  {one.state:<13} {one.started_at or '-':<24}  {one.manifest}"
+        typer.echo(printable(f"{line}  {one.trouble or counts}"))
+
+
+def status(
+    run_id: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it until the run ends.")] = False,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Show how a run stands, also while it runs."""
+    from fleetops.journal.views import RunView
+    from fleetops.report.summary import summarise
+
+    state = _state()
+    shown = ""
+    while True:
+        with RunView.open(state, run_id) as view:
+            summary = summarise(view)
+            live = view.live
+        text = json.dumps(asdict(summary)) if output is Format.JSON else summary.text()
+        if text != shown:
+            if shown and sys.stdout.isatty() and output is Format.TEXT:
+                # Up over what was shown before, and clear from there.
+                typer.echo(f"\x1b[{shown.count(chr(10)) + 1}F\x1b[J", nl=False)
+            typer.echo(text)
+            sys.stdout.flush()
+            shown = text
+        if not (watch and live):
+            return
+        time.sleep(_EVERY_S)
+
+
+def report(
+    run_id: RunArgument,
+    form: Annotated[str, typer.Option("--format", metavar="csv|json|junit|manifest", help="What to write.")] = "csv",
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", metavar="failed,unknown", help="Only rows with one of these outcomes.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="A file instead of stdout.")
+    ] = None,
+) -> ExitCode:
+    """Write the report of a run, at any time."""
+    from fleetops.journal.views import RunView
+    from fleetops.report.formats import Format as ReportFormat
+    from fleetops.report.output import write_report
+
+    if form not in set(ReportFormat):
+        raise UsageError(f"there is no report format {printable(form)!r}", hint=f"known: {', '.join(ReportFormat)}")
+    with RunView.open(_state(), run_id) as view:
+        write_report(view, ReportFormat(form), sys.stdout if output is None else output, _outcomes(outcome))
+    return ExitCode.OK
+
+
+def _outcomes(text: str | None) -> set[Outcome] | None:
+    from fleetops.model import Outcome
+
+    if text is None:
+        return None
+    known = {outcome.value: outcome for outcome in Outcome}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UsageError(f"there is no outcome {printable(word)!r}", hint=f"known: {', '.join(known)}")
+    return {known[word] for word in words}

@@ -1,0 +1,248 @@
+"""`run` and `resume`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleetops.cli.diagnostics import printable, render
+from fleetops.cli.errors import colours, ends_well, say
+from fleetops.cli.options import (
+    AlongsideOption,
+    BaseUrlOption,
+    CaOption,
+    Format,
+    FormatOption,
+    ManifestArgument,
+    NowOption,
+    PolicyFileOption,
+    QuietOption,
+    RunArgument,
+    TokenFileOption,
+    YesOption,
+    base_url_or_default,
+    takes_policy_options,
+)
+from fleetops.errors import ExitCode, HostError, UsageError
+
+if TYPE_CHECKING:
+    from fleetops.campaigns import Campaign, RunResult
+    from fleetops.journal import StateDir
+
+ReportOption = Annotated[
+    Path, typer.Option("--report", metavar="FILE", help="Where the results go, a row for each row of the manifest.")
+]
+_RESULTS = Path("results.csv")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog='Example: fleetops run night.csv --rate 20/s --window "02:00-05:00 Europe/Madrid"')(
+        ends_well(takes_policy_options(run))
+    )
+    app.command(epilog="Example: fleetops resume 20260102-030405-6f7a --rate 10/s")(
+        ends_well(takes_policy_options(resume))
+    )
+
+
+def run(
+    manifest: ManifestArgument,
+    options: dict[str, Any],
+    policy: PolicyFileOption = None,
+    report: ReportOption = _RESULTS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what would be done; open no connection.")
+    ] = False,
+    yes: YesOption = False,
+    base_url: BaseUrlOption = None,
+    token_file: TokenFileOption = None,
+    ca_bundle: CaOption = None,
+    alongside: AlongsideOption = False,
+    now: NowOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    quiet: QuietOption = False,
+    output: FormatOption = Format.TEXT,
+) -> ExitCode:
+    """Run the operations of a manifest, and write a report of what became of each."""
+    from fleetops import campaigns
+    from fleetops.control import read_token
+    from fleetops.journal import StateDir, default_state_dir
+
+    campaign = campaigns.validate(manifest, policy_file=policy, options=options)
+    _say_warnings(campaign, strict)
+    url = base_url_or_default(base_url)
+    if dry_run:
+        return _dry_run(campaign, url, output)
+    connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
+    consent = _consent(campaign, yes, from_stdin=manifest == "-")
+    if now and campaign.policy.window:
+        say("warning: --now ignores the maintenance windows of this campaign")
+    state = StateDir(default_state_dir(os.environ))
+    _check_report_place(report)
+    run_ids: list[str] = []
+
+    def started(run_id: str) -> None:
+        run_ids.append(run_id)
+        if not quiet:
+            say(f"run {run_id}: {campaign.devices:,} devices, {len(campaign.steps):,} steps, {printable(url)}")
+
+    try:
+        result = campaigns.run(
+            campaign,
+            connection,
+            state,
+            consent=consent,
+            alongside=alongside,
+            heed_window=not now,
+            watch=_watch(quiet),
+            started=started,
+        )
+    except HostError:
+        _save_report(state, run_ids, report)
+        raise
+    return _finish(state, result, report, output)
+
+
+def resume(
+    run_id: RunArgument,
+    options: dict[str, Any],
+    report: ReportOption = _RESULTS,
+    base_url: BaseUrlOption = None,
+    token_file: TokenFileOption = None,
+    ca_bundle: CaOption = None,
+    alongside: AlongsideOption = False,
+    now: NowOption = False,
+    quiet: QuietOption = False,
+    output: FormatOption = Format.TEXT,
+) -> ExitCode:
+    """Go on with a run that was stopped, or that lost its process; what was answered is never sent again."""
+    from fleetops import campaigns
+    from fleetops.control import parse_base_url, read_token
+    from fleetops.journal import StateDir, default_state_dir
+
+    state = StateDir(default_state_dir(os.environ))
+    token = read_token(os.environ, token_file)
+    _check_report_place(report)
+    try:
+        result = campaigns.resume(
+            run_id,
+            state,
+            token=token,
+            base_url=parse_base_url(base_url) if base_url else None,
+            ca_bundle=ca_bundle,
+            options=options,
+            alongside=alongside,
+            heed_window=not now,
+            watch=_watch(quiet),
+        )
+    except HostError:
+        _save_report(state, [run_id], report)
+        raise
+    if result.reason is None:
+        say(f"run {run_id} has nothing left to do")
+    return _finish(state, result, report, output)
+
+
+def _say_warnings(campaign: Campaign, strict: bool) -> None:
+    from fleetops.errors import InvalidInputError
+
+    if not campaign.warnings.listed:
+        return
+    if strict:
+        raise InvalidInputError("there are warnings, and --strict makes them errors", problems=campaign.warnings)
+    say(render(campaign.warnings, colour=colours()))
+    say()
+
+
+def _dry_run(campaign: Campaign, url: str, output: Format) -> ExitCode:
+    operations = {operation.value: count for operation, count in campaign.steps_by_operation().items()}
+    facts = {
+        "manifest": campaign.manifest.source,
+        "base_url": url,
+        "devices": campaign.devices,
+        "steps": len(campaign.steps),
+        "operations": operations,
+        "destructive_devices": campaign.destructive_devices(),
+        "excluded_devices": len(campaign.excluded),
+        "policy": json.loads(campaign.policy.to_json()),
+    }
+    if output is Format.JSON:
+        typer.echo(json.dumps(facts, indent=2))
+        return ExitCode.OK
+    typer.echo(f"{campaign.manifest.source}: {campaign.devices:,} devices, {len(campaign.steps):,} steps on {url}")
+    for operation, count in operations.items():
+        typer.echo(f"  {operation:<15} {count:>9,}")
+    policy = campaign.policy
+    typer.echo(f"at {policy.rate}, {policy.concurrency} in flight at most; nothing was sent")
+    return ExitCode.OK
+
+
+def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:
+    """Whether it is agreed that devices lose data, asked for on a terminal."""
+    devices = campaign.destructive_devices()
+    if not devices or yes:
+        return True
+    question = f"this campaign resets {devices:,} devices to factory settings"
+    if from_stdin or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(question, hint="say --yes where nobody can be asked")
+    typed = typer.prompt(f"{question}; type the number of devices to go on", err=True, default="", show_default=False)
+    if typed.replace(",", "").strip() != str(devices):
+        raise UsageError("that is not the number of devices; nothing was sent")
+    return True
+
+
+def _check_report_place(report: Path) -> None:
+    """Refuse before anything is sent what would only fail once all is done."""
+    if report.is_dir() or not report.absolute().parent.is_dir():
+        what = "is a directory" if report.is_dir() else "is in a directory that does not exist"
+        raise UsageError(f"the report {printable(str(report))} {what}", hint="name a file with --report")
+
+
+def _watch(quiet: bool) -> Any:
+    from fleetops.cli.progress import show_live, show_plainly
+
+    if quiet:
+        return None
+    return show_live if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else show_plainly
+
+
+def _save_report(state: StateDir, run_ids: list[str], report: Path) -> None:
+    """Save what there is to report of a run that this host has let down, if that can be done."""
+    from fleetops.errors import FleetopsError
+    from fleetops.journal.views import RunView
+    from fleetops.report.formats import Format as ReportFormat
+    from fleetops.report.output import write_report
+
+    for run_id in run_ids:
+        try:
+            with RunView.open(state, run_id) as view:
+                write_report(view, ReportFormat.CSV, report)
+            say(f"the report so far: {printable(str(report))}; go on with `fleetops resume {run_id}`")
+        except FleetopsError as error:
+            say(f"no report could be written: {printable(error.message)}")
+
+
+def _finish(state: StateDir, result: RunResult, report: Path, output: Format) -> ExitCode:
+    from fleetops.journal.views import RunView
+    from fleetops.report.formats import Format as ReportFormat
+    from fleetops.report.output import write_report
+    from fleetops.report.summary import summarise
+
+    with RunView.open(state, result.run_id) as view:
+        write_report(view, ReportFormat.CSV, report)
+        state_word = view.state
+        text = summarise(view).text()
+    say(text)
+    say(f"report: {printable(str(report))}")
+    if output is Format.JSON:
+        outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}
+        facts = {"run_id": result.run_id, "state": state_word, "reason": result.reason, "detail": result.detail}
+        typer.echo(
+            json.dumps({**facts, "exit_code": int(result.exit_code), "outcomes": outcomes, "report": str(report)})
+        )
+    return result.exit_code

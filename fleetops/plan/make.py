@@ -1,0 +1,358 @@
+"""Making a plan: the campaign is simulated with the scheduler of the real run, and what happens is written down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from fleetops.model import CODE_OF, DESTRUCTIVE, NS_PER_S, OPERATIONS, Operation, Outcome, Steps
+from fleetops.plan.assumptions import AssumedWorld, Assumptions
+from fleetops.plan.bounds import Bounds
+from fleetops.plan.document import Bound, Happening, ManifestFacts, Plan, Predictions, Remedy, Work
+from fleetops.plan.risks import risks_of
+from fleetops.plan.timeline import Timeline
+from fleetops.plan.variants import changed, parse_variants
+from fleetops.plan.wording import moment, span
+from fleetops.planning import steps_of
+from fleetops.scheduler import Progress, StopReason
+from fleetops.simulation import simulate
+from fleetops.simulation.trace import OUTCOME_CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from fleetops.manifest import Manifest
+    from fleetops.model import Reason
+    from fleetops.plan.document import Risk
+    from fleetops.policy import Policy
+    from fleetops.simulation import Trace
+
+MOST_STEPS_IN_PASSES: Final = 100_000
+"""Up to so many steps the range and the remedies are simulated; beyond, the range is made of lower bounds."""
+
+TIMER_SHARE: Final = 0.01
+"""By how much a real run may be shorter than the simulated one: its clock is not the simulation's."""
+HOST_SHARE: Final = 0.02
+"""By how much it may be longer: commits, timers and a busy host."""
+HOST_S: Final = 1.0
+"""And by how much besides, however short it is: connections are opened, the journal is closed."""
+
+_MOST_BLOCKS: Final = 256
+_MOST_HAPPENINGS: Final = 200
+_MOST_REMEDIES: Final = 4
+_WORTH_TRYING: Final = 0.3
+"""A bound below this share of the makespan is not what keeps the run."""
+_GAIN: Final = 0.98
+"""What is not at least two in a hundred shorter is no remedy."""
+
+
+class Campaign(Protocol):
+    """What is planned: a manifest and a policy, validated together."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+
+    @property
+    def steps(self) -> Steps:
+        """What is to be done."""
+
+    @property
+    def excluded(self) -> Mapping[int, Reason]:
+        """Devices that are left out, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What a campaign would take with another value of a setting.
+
+    Attributes:
+        setting: The setting and its value.
+        makespan_s: From start to end, in seconds.
+        end_at: When it would end.
+        ended: Why.
+        peak_disturbed: The most devices disturbed at once.
+    """
+
+    setting: str
+    makespan_s: float
+    end_at: str
+    ended: str
+    peak_disturbed: int
+
+
+def make_plan(
+    campaign: Campaign,
+    assumptions: Assumptions,
+    *,
+    start_ns: int,
+    base_url: str = "",
+    policy_file: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    heed_window: bool = True,
+    live: Collection[Risk] = (),
+) -> Plan:
+    """Simulate a campaign and write down what happens.
+
+    Args:
+        campaign: What to do.
+        assumptions: How the service is expected to behave.
+        start_ns: When it is started, in nanoseconds since the epoch.
+        base_url: The control plane, where it is known.
+        policy_file: The policy file that took part.
+        options: The settings that were given as options, in the shape of a policy file.
+        heed_window: Whether the maintenance windows count.
+        live: The risks that other runs mean; see `risks_of_live_runs`.
+    """
+    manifest, policy, steps = campaign.manifest, campaign.policy, campaign.steps
+    passes = _Passes(steps, policy, manifest.digest, start_ns, campaign.excluded, heed_window=heed_window)
+    predictions = _predictions(passes, assumptions)
+    if len(steps) <= MOST_STEPS_IN_PASSES:
+        predictions = predictions.model_copy(update={"remedies": _remedies(campaign, passes, assumptions, predictions)})
+    return Plan(
+        created_at=moment(start_ns),
+        manifest=ManifestFacts(path=manifest.source, digest=manifest.digest, campaign=manifest.campaign),
+        base_url=base_url,
+        policy=json.loads(policy.to_json()),
+        policy_file=policy_file,
+        options=dict(options or {}),
+        heed_window=heed_window,
+        wave_seed=manifest.digest,
+        work=work_of(steps),
+        assumptions=assumptions,
+        predictions=predictions,
+        risks=risks_of(steps, policy, assumptions, predictions, live),
+    )
+
+
+def work_of(steps: Steps) -> Work:
+    """What there is to do, with digests that show where other steps differ from these."""
+    counts = {operation: steps.operation_of.count(CODE_OF[operation]) for operation in OPERATIONS}
+    block_rows = max(1, -(-len(steps) // _MOST_BLOCKS))
+    return Work(
+        devices=len(steps.serials),
+        steps=len(steps),
+        destructive=sum(counts[operation] for operation in DESTRUCTIVE),
+        operations={operation.value: count for operation, count in counts.items() if count},
+        groups=len(set(steps.groups) - {""}),
+        block_rows=block_rows,
+        blocks=tuple(_block(steps, first, block_rows) for first in range(0, len(steps), block_rows)),
+    )
+
+
+def _block(steps: Steps, first: int, rows: int) -> str:
+    digest = hashlib.sha256()
+    for step in range(first, min(first + rows, len(steps))):
+        device = steps.device_of[step]
+        group = steps.groups[device] if steps.groups else ""
+        row = (steps.serials[device], group, steps.operation_of[step], steps.settle_ns_of[step])
+        digest.update(repr(row).encode())
+    return digest.hexdigest()[:16]
+
+
+class _Passes:
+    """One campaign, simulated under different policies and assumptions."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        policy: Policy,
+        seed: str,
+        start_ns: int,
+        excluded: Mapping[int, Reason],
+        *,
+        heed_window: bool,
+    ) -> None:
+        self.steps = steps
+        self.policy = policy
+        self.seed = seed
+        self._start_ns = start_ns
+        self._excluded = excluded
+        self.heed_window = heed_window
+
+    def simulated(self, assumptions: Assumptions, policy: Policy | None = None, steps: Steps | None = None) -> Trace:
+        """One pass."""
+        steps = steps or self.steps
+        return simulate(
+            steps,
+            policy or self.policy,
+            self.seed.encode(),
+            AssumedWorld(assumptions),
+            self._start_ns,
+            progress=self._left_out(steps),
+            patience_ns=0,
+            wave_seed=self.seed,
+            heed_window=self.heed_window,
+        )
+
+    def _left_out(self, steps: Steps) -> Progress | None:
+        if not self._excluded:
+            return None
+        skipped = OUTCOME_CODE[Outcome.SKIPPED]
+        return Progress(outcomes=bytes(skipped * (device in self._excluded) for device in steps.device_of))
+
+    @property
+    def open_steps(self) -> Steps:
+        """The steps of the devices that are not left out."""
+        if not self._excluded:
+            return self.steps
+        steps = self.steps
+        kept = [step for step, device in enumerate(steps.device_of) if device not in self._excluded]
+        numbers: dict[int, int] = {}
+        device_of = array("I", (numbers.setdefault(steps.device_of[step], len(numbers)) for step in kept))
+        return Steps(
+            serials=[steps.serials[device] for device in numbers],
+            groups=[steps.groups[device] for device in numbers] if steps.groups else (),
+            device_of=device_of,
+            operation_of=bytes(steps.operation_of[step] for step in kept),
+            settle_ns_of=array("q", (steps.settle_ns_of[step] for step in kept)),
+        )
+
+
+def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
+    policy, steps = passes.policy, passes.steps
+    trace = passes.simulated(assumptions)
+    timeline = Timeline(steps, trace)
+    waited = trace
+    if trace.ended is StopReason.WINDOW_CLOSED:
+        waited = passes.simulated(assumptions, changed(policy, {"at_end": "wait"}))
+    windows, windows_left_out = Timeline(steps, waited).windows(policy) if passes.heed_window else ((), 0)
+    open_steps = passes.open_steps
+    bounds = Bounds(open_steps, policy, assumptions, passes.seed).all()
+    if passes.heed_window and (closed_s := timeline.closed_s(policy)):
+        what = f"no window is open for {span(closed_s)} of it"
+        bounds = [Bound(name="window", at_least_s=round(closed_s, 3), explanation=what), *bounds]
+        bounds.sort(key=lambda bound: -bound.at_least_s)
+    range_s, method = _range(passes, assumptions, trace)
+    peak, peak_at_s = timeline.peak()
+    groups, groups_left_out = timeline.groups(policy.group_cap)
+    outcomes = {outcome.value: count for outcome, count in trace.counts().items() if count}
+    if left := len(steps) - sum(outcomes.values()):
+        outcomes[Outcome.NOT_STARTED.value] = left
+    completes_later = waited is not trace and waited.ended is StopReason.COMPLETE
+    return Predictions(
+        start_at=moment(trace.start_ns),
+        first_send_s=_since_start_s(trace, trace.sent_ns[0]) if len(trace) else None,
+        end_at=moment(trace.end_ns),
+        ended=str(trace.ended),
+        makespan_s=_since_start_s(trace, trace.end_ns),
+        range_s=range_s,
+        range_method=method,
+        settled_s=_since_start_s(trace, timeline.settled_ns),
+        sends=len(trace),
+        outcomes=outcomes,
+        most_in_flight=trace.most_in_flight,
+        bounds=tuple(bounds),
+        remedies=(),
+        windows=windows,
+        windows_left_out=windows_left_out,
+        complete_at=moment(waited.end_ns) if completes_later else None,
+        waves=timeline.waves(policy, passes.seed),
+        peak_disturbed=peak,
+        peak_at_s=peak_at_s,
+        groups=groups,
+        groups_left_out=groups_left_out,
+        happenings=tuple(_happenings(trace)),
+        series=timeline.series(),
+    )
+
+
+def _happenings(trace: Trace) -> Iterable[Happening]:
+    for notice in trace.notices[:_MOST_HAPPENINGS]:
+        yield Happening(at_s=_since_start_s(trace, notice.at_ns), event=notice.event.value, detail=notice.detail[:1000])
+
+
+def _since_start_s(trace: Trace, at_ns: int) -> float:
+    return round((at_ns - trace.start_ns) / NS_PER_S, 3)
+
+
+def _range(passes: _Passes, assumptions: Assumptions, expected: Trace) -> tuple[tuple[float, float], str]:
+    """The shortest and the longest that the run may take, and how that was found."""
+    makespan_s = expected.makespan_ns / NS_PER_S
+    cases = (assumptions.fast(), assumptions.slow())
+    if len(passes.steps) <= MOST_STEPS_IN_PASSES:
+        others_s = [passes.simulated(case).makespan_ns / NS_PER_S for case in cases]
+        method = "simulated with answers in half and in twice the time, and no and twice the failures"
+    else:
+        steps, policy, seed = passes.open_steps, passes.policy, passes.seed
+        bound_s, *bounds_s = (Bounds(steps, policy, case, seed).tightest_s() for case in (assumptions, *cases))
+        others_s = [makespan_s * other_s / max(bound_s, 1e-9) for other_s in bounds_s]
+        method = "the expected time, scaled by the tightest bound with answers in half and in twice the time"
+    shortest_s, longest_s = min(makespan_s, *others_s), max(makespan_s, *others_s)
+    slack = f"less {TIMER_SHARE:.0%}, plus {HOST_SHARE:.0%} and {HOST_S:g} s for timers and the host"
+    low_s, high_s = shortest_s * (1 - TIMER_SHARE), longest_s * (1 + HOST_SHARE) + HOST_S
+    return (round(low_s, 3), round(high_s, 3)), f"{method}; {slack}"
+
+
+def _remedies(
+    campaign: Campaign, passes: _Passes, assumptions: Assumptions, predictions: Predictions
+) -> tuple[Remedy, ...]:
+    """What each bound's setting would do if it were twice as generous; one pass each."""
+    if predictions.ended != StopReason.COMPLETE:
+        return ()
+    binding = [bound.name for bound in predictions.bounds if bound.at_least_s >= _WORTH_TRYING * predictions.makespan_s]
+    tried = []
+    for setting, change in _relaxed(passes.policy, binding):
+        policy = changed(passes.policy, change)
+        trace = passes.simulated(assumptions, policy, steps_of(campaign.manifest, policy))
+        if trace.ended is StopReason.COMPLETE and trace.makespan_ns < _GAIN * predictions.makespan_s * NS_PER_S:
+            tried.append(Remedy(setting=setting, makespan_s=_since_start_s(trace, trace.end_ns)))
+    return tuple(sorted(tried, key=lambda remedy: remedy.makespan_s)[:_MOST_REMEDIES])
+
+
+def _relaxed(policy: Policy, binding: Collection[str]) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Settings that relax bounds: what to write, and the change to the policy."""
+    if "rate" in binding:
+        rate = f"{2 * policy.rate.count:g}/{policy.rate.unit}"
+        yield f"rate: {rate}", {"rate": rate}
+    if "concurrency" in binding and policy.concurrency <= 2048:  # noqa: PLR2004 - half of the most there may be
+        yield f"concurrency: {2 * policy.concurrency}", {"concurrency": 2 * policy.concurrency}
+    if "group_cap" in binding and policy.group_cap is not None:
+        cap = policy.group_cap
+        wider = str(2 * cap.count) if cap.count else f"{min(100, 2 * (cap.share_ppm or 0) / 10_000):g}%"
+        yield f"group_cap: {wider}", {"group_cap": wider}
+    if "sequence" in binding or "waves" in binding or "group_cap" in binding:
+        settle = {operation.value: policy.settle.after_ns(operation) / 2 / NS_PER_S for operation in Operation}
+        yield "settle: half of each", {"settle": settle}
+    if "waves" in binding:
+        yield "waves: none", {"waves": None}
+
+
+def what_if(
+    campaign: Campaign, assumptions: Assumptions, text: str, *, start_ns: int, heed_window: bool = True
+) -> list[WhatIf]:
+    """What a campaign would take with other values of a setting, one pass each.
+
+    Args:
+        campaign: What to do.
+        assumptions: How the service is expected to behave.
+        text: What to compare, such as `rate=10/s,20/s,40/s`.
+        start_ns: When it is started, in nanoseconds since the epoch.
+        heed_window: Whether the maintenance windows count.
+
+    Raises:
+        UsageError: `text` cannot be read.
+    """
+    rows = []
+    for variant in parse_variants(text, campaign.policy):
+        steps = steps_of(campaign.manifest, variant.policy)
+        passes = _Passes(
+            steps,
+            variant.policy,
+            campaign.manifest.digest,
+            start_ns,
+            campaign.excluded,
+            heed_window=heed_window,
+        )
+        trace = passes.simulated(assumptions)
+        peak, _ = Timeline(steps, trace).peak()
+        makespan_s = _since_start_s(trace, trace.end_ns)
+        rows.append(WhatIf(variant.setting, makespan_s, moment(trace.end_ns), str(trace.ended), peak))
+    return rows

@@ -1,0 +1,71 @@
+"""The report as CSV, for spreadsheets and scripts: UTF-8, commas, line feeds, a header.
+
+Texts that a spreadsheet would run as a formula are neutralised (`fleetops.report.cells`), headers included.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Final
+
+from fleetops.report.cells import neutralised
+from fleetops.report.frame import NUMBERS, has_notes, names_of, report_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from typing import Any, TextIO
+
+    from fleetops.journal.views import RunView
+    from fleetops.model import Outcome
+
+_OURS: Final = frozenset({"operation", "outcome", "reason", "first_sent_at", "finished_at", "run_id"})
+"""Columns whose texts are words of ours, that no spreadsheet runs."""
+_COUNTS: Final = frozenset({"row", "attempts"})
+
+
+class _QuoteSome(csv.unix_dialect):
+    """Quotes are where they have to be."""
+
+    quoting = csv.QUOTE_MINIMAL
+
+
+class _QuoteAll(csv.unix_dialect):
+    """Quotes are everywhere: where rows end in line feeds, the writer does not see that carriage returns need them."""
+
+    quoting = csv.QUOTE_ALL
+
+
+def write_csv(view: RunView, out: TextIO, outcomes: Collection[Outcome] | None) -> None:
+    """Write the rows that have one of the outcomes; None for all.
+
+    Raises:
+        JournalError: The journal is damaged.
+        OSError: The stream cannot be written.
+    """
+    note = has_notes(view)
+    names = names_of(view, note=note)
+    write_rows(out, [neutralised([name]) for name in names])
+    ours = names[: len(names) - len(view.facts.carried_columns)]
+    for rows in report_slices(view, outcomes, note=note):
+        write_rows(out, [*(_texts(name, rows.columns[name]) for name in ours), *map(neutralised, rows.carried)])
+
+
+def _texts(name: str, cells: Sequence[Any]) -> Sequence[str]:
+    if name in _OURS:
+        return cells
+    if name in _COUNTS:
+        return list(map(str, cells))
+    if name in NUMBERS:
+        return ["" if cell is None else str(cell) for cell in cells]
+    return neutralised(cells)
+
+
+def write_rows(out: TextIO, columns: Sequence[Sequence[str]]) -> None:
+    """Write rows, given by column, as CSV."""
+    text = "".join(map("".join, columns))
+    if any(mark in text for mark in ',"\n\r'):
+        dialect = _QuoteAll if "\r" in text else _QuoteSome
+        csv.writer(out, dialect).writerows(zip(*columns, strict=True))
+    else:
+        # Where nothing needs quoting, as is usual, this takes half the time.
+        out.write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")

@@ -1,0 +1,73 @@
+"""The report as JSON, for programs.
+
+One object, `schema` first, so that a reader knows what it has before it reads on:
+
+    {"schema": "fleetops-report/1",
+     "run": {"run_id", "campaign", "manifest", "manifest_sha256", "base_url", "created_at", "state", "exit_code",
+             "started_at", "finished_at", "outcomes": {outcome: count}},
+     "steps": [{the columns of the CSV report but run_id, "note", "carried": {column: cell}}]}
+
+Times are RFC 3339 in UTC. What is not known, or does not apply, is null. `run` is about the whole run, also where only
+steps of some outcomes are listed. Further keys may be added under the same schema; none is removed or changed.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import repeat
+from typing import TYPE_CHECKING, Final
+
+from fleetops.journal.views import rfc3339
+from fleetops.report.frame import COLUMNS, NOTE, report_slices, unique_names
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, TextIO
+
+    from fleetops.journal.views import RunView
+    from fleetops.model import Outcome
+
+SCHEMA: Final = "fleetops-report/1"
+
+_STEP_KEYS: Final = (*(name for name in COLUMNS if name != "run_id"), NOTE)
+
+
+def write_json(view: RunView, out: TextIO, outcomes: Collection[Outcome] | None) -> None:
+    """Write the run, and the steps that have one of the outcomes; None for all.
+
+    Raises:
+        JournalError: The journal is damaged.
+        OSError: The stream cannot be written.
+    """
+    names = unique_names(view.facts.carried_columns)
+    out.write(
+        f'{{"schema": {json.dumps(SCHEMA)},\n"run": {json.dumps(run_facts(view), ensure_ascii=False)},\n"steps": ['
+    )
+    before = "\n"
+    for rows in report_slices(view, outcomes, note=True):
+        steps = zip(*(rows.columns[name] for name in _STEP_KEYS), strict=True)
+        carried = zip(*rows.carried, strict=True) if names else repeat(())
+        for cells, extra in zip(steps, carried, strict=False):
+            step = {name: None if cell == "" else cell for name, cell in zip(_STEP_KEYS, cells, strict=True)}
+            step["carried"] = dict(zip(names, extra, strict=True))
+            out.write(before + json.dumps(step, ensure_ascii=False))
+            before = ",\n"
+    out.write("\n]}\n")
+
+
+def run_facts(view: RunView) -> dict[str, Any]:
+    """What the report says of the run as a whole."""
+    facts = view.facts
+    return {
+        "run_id": facts.run_id,
+        "campaign": facts.campaign,
+        "manifest": facts.manifest,
+        "manifest_sha256": facts.digest,
+        "base_url": facts.base_url,
+        "created_at": rfc3339(facts.created_ns),
+        "state": view.state,
+        "exit_code": view.exit_code(),
+        "started_at": view.started_at,
+        "finished_at": view.finished_at,
+        "outcomes": view.outcomes,
+    }

@@ -1,0 +1,254 @@
+"""The rows of a report: one for each row of the manifest, in its order, whatever became of it.
+
+They come in slices, so that a report on a million steps needs memory for some tens of thousands of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import chain, compress
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from fleetops.journal.views import OPEN_TRIED
+from fleetops.model import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from fleetops.journal.views import RunView
+    from fleetops.model import Outcome
+
+    Cells = npt.NDArray[np.object_]
+    Integers = npt.NDArray[np.int64]
+
+COLUMNS: Final = (
+    "row",
+    "serial_number",
+    "operation",
+    "group",
+    "outcome",
+    "reason",
+    "http_status",
+    "operation_id",
+    "attempts",
+    "first_sent_at",
+    "finished_at",
+    "duration_s",
+    "detail",
+    "run_id",
+)
+"""The columns of every report, in their order."""
+
+NUMBERS: Final = {"row": "int64", "http_status": "Int64", "attempts": "int64", "duration_s": "float64"}
+"""The columns that hold numbers, and the types that they have in a table."""
+
+NOTE: Final = "note"
+CLASH_PREFIX: Final = "manifest_"
+SLICE: Final = 4_000
+"""Steps in a slice: few enough for the processor's cache, and for the garbage collector to pass them by."""
+
+_NS_PER_MS: Final = 1_000_000
+_MILLISECONDS: Final = np.array([f".{ms:03}Z" for ms in range(1000)], dtype=object)
+
+_STEPS: Final = """
+SELECT d.serial AS serial_number, s.operation AS operation, d.grp AS "group",
+       coalesce(r.outcome, '') AS outcome, coalesce(r.reason, '') AS reason,
+       coalesce(r.finished_ns, -1) AS finished_ns, coalesce(r.process, 0) AS finished_by,
+       a.step IS NOT NULL AS attempts, coalesce(a.sent_ns, a.intent_ns, -1) AS sent_ns, coalesce(a.process, 0) AS sent_by,
+       a.http_status AS http_status, coalesce(a.operation_id, '') AS operation_id, coalesce(a.detail, '') AS detail{more}
+FROM step s JOIN device d USING (device) LEFT JOIN result r USING (step)
+     LEFT JOIN attempt a ON a.step = s.step AND a.attempt = 1
+WHERE s.step >= :from_step AND s.step < :to_step ORDER BY s.step
+"""
+_RETRIES: Final = """
+SELECT step, answered_ns IS NOT NULL, http_status, coalesce(operation_id, ''), coalesce(detail, '')
+FROM attempt WHERE step >= :from_step AND step < :to_step AND attempt > 1 ORDER BY step, attempt
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some rows of a report, by column.
+
+    Attributes:
+        columns: The cells of `COLUMNS`, of `note` and `settle_ns` where asked for; None where a number is not known.
+        carried: The cells of the manifest's other columns, in their order.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    carried: Sequence[Sequence[str]]
+
+
+def has_notes(view: RunView) -> bool:
+    """Whether any row of the manifest has a note.
+
+    Raises:
+        JournalError: The journal is damaged.
+    """
+    with view.reading() as reader:
+        return bool(reader.execute("SELECT EXISTS (SELECT 1 FROM step WHERE note <> '')").fetchone()[0])
+
+
+def names_of(view: RunView, *, note: bool) -> list[str]:
+    """The columns of the report on a run, with those that are carried."""
+    return [*COLUMNS, *([NOTE] if note else []), *unique_names(view.facts.carried_columns, (*COLUMNS, NOTE))]
+
+
+def unique_names(names: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """`names`, each prefixed until it is neither in `taken` nor there twice; case does not tell two names apart."""
+    used = {name.casefold() for name in taken}
+    unique = []
+    for name in names:
+        while name.casefold() in used:
+            name = f"{CLASH_PREFIX}{name}"  # noqa: PLW2901 - until it is unique
+        used.add(name.casefold())
+        unique.append(name)
+    return tuple(unique)
+
+
+def report_frame(view: RunView, outcomes: Collection[Outcome] | None = None) -> pd.DataFrame:
+    """The report on a run as one table.
+
+    Args:
+        view: The run.
+        outcomes: Only the rows with one of these outcomes; None for all.
+
+    Returns:
+        `COLUMNS`, then `note` where any row has one, then the carried columns. Texts are empty and numbers NA where
+        there is nothing to say; times are RFC 3339 in UTC, `duration_s` is from the first send to the outcome.
+
+    Raises:
+        JournalError: The journal is damaged.
+    """
+    note = has_notes(view)
+    names = names_of(view, note=note)
+    ours = names[: len(names) - len(view.facts.carried_columns)]
+    slices = list(report_slices(view, outcomes, note=note))
+    cells = [chain.from_iterable(one.columns[name] for one in slices) for name in ours]
+    cells += [chain.from_iterable(one.carried[at] for one in slices) for at in range(len(names) - len(ours))]
+    return pd.DataFrame(
+        {
+            name: pd.Series(list(column), dtype=NUMBERS.get(name, "str"))
+            for name, column in zip(names, cells, strict=True)
+        }
+    )
+
+
+def report_slices(
+    view: RunView, outcomes: Collection[Outcome] | None = None, *, note: bool, settle: bool = False
+) -> Iterator[Slice]:
+    """The report on a run by slices of rows; slices without a row are left out.
+
+    Args:
+        view: The run.
+        outcomes: Only the rows with one of these outcomes; None for all.
+        note: Whether the notes are wanted.
+        settle: Whether the settle times are wanted.
+
+    Raises:
+        JournalError: The journal is damaged.
+    """
+    more = {"s.settle_ns": settle, "s.note": note, "s.carried": bool(view.facts.carried_columns)}
+    query = _STEPS.format(more="".join(f", {column}" for column, wanted in more.items() if wanted))
+    for from_step in range(0, view.steps, SLICE):
+        rows = _slice(view, query, from_step, min(from_step + SLICE, view.steps))
+        if outcomes is not None:
+            wanted = [outcome in outcomes for outcome in rows.columns["outcome"]]
+            rows = Slice(
+                {name: list(compress(cells, wanted)) for name, cells in rows.columns.items()},
+                [list(compress(cells, wanted)) for cells in rows.carried],
+            )
+        if rows.columns["row"]:
+            yield rows
+
+
+def _slice(view: RunView, query: str, from_step: int, to_step: int) -> Slice:
+    limits = {"from_step": from_step, "to_step": to_step}
+    with view.reading() as reader:
+        cursor = reader.execute(query, limits)
+        steps = cursor.fetchall()
+        if len(steps) != to_step - from_step:
+            raise ValueError("a step is missing")
+        names = [name for name, *_ in cursor.description]
+        columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*steps, strict=True), strict=True))
+        columns |= _times(
+            view, *(np.array(columns.pop(name)) for name in ("sent_ns", "sent_by", "finished_ns", "finished_by"))
+        )
+        columns["row"] = range(from_step + 1, to_step + 1)
+        columns["run_id"] = [view.facts.run_id] * len(steps)
+        if retries := reader.execute(_RETRIES, limits).fetchall():
+            columns |= _with_retries(columns, retries, from_step)
+        if "" in columns["outcome"]:
+            tried = reader.execute(OPEN_TRIED, view.standing | limits).fetchall()
+            columns |= _with_open_steps(view, columns, tried, from_step)
+        return Slice(columns, _carried(columns.pop("carried", ()), len(view.facts.carried_columns)))
+
+
+def _with_open_steps(
+    view: RunView, columns: Mapping[str, Sequence[Any]], tried: Iterable[tuple[Any, ...]], from_step: int
+) -> dict[str, Sequence[Any]]:
+    """The outcomes and reasons with those that open steps, whose outcome is empty, have as the run stands."""
+    left_because = view.left_because.value
+    outcomes = [outcome or "not_started" for outcome in columns["outcome"]]
+    reasons = [
+        reason if outcome else left_because
+        for outcome, reason in zip(columns["outcome"], columns["reason"], strict=True)
+    ]
+    for step, outcome, reason, _ in tried:
+        outcomes[step - from_step], reasons[step - from_step] = outcome, reason
+    return {"outcome": outcomes, "reason": reasons}
+
+
+def _with_retries(
+    columns: Mapping[str, Sequence[Any]], retries: Iterable[tuple[Any, ...]], from_step: int
+) -> dict[str, Sequence[Any]]:
+    """The columns that further attempts change: how many there are, and what the last one that was answered says."""
+    names = ("attempts", "http_status", "operation_id", "detail")
+    attempts, statuses, ids, details = cells = [list(columns[name]) for name in names]
+    for step, answered, status, operation_id, detail in retries:
+        at = step - from_step
+        attempts[at] += 1
+        if answered:
+            statuses[at], ids[at], details[at] = status, operation_id, detail
+    return dict(zip(names, cells, strict=True))
+
+
+def _times(
+    view: RunView, sent_ns: Integers, sent_by: Integers, finished_ns: Integers, finished_by: Integers
+) -> dict[str, Sequence[Any]]:
+    duration_ns = finished_ns - sent_ns
+    for (one, other), stepped_ns in view.clock_steps_ns.items():
+        if stepped_ns:
+            duration_ns[(sent_by == one) & (finished_by == other)] -= stepped_ns
+    durations_s = (np.maximum(duration_ns, 0) // _NS_PER_MS / 1000).astype(object)
+    durations_s[(sent_ns < 0) | (finished_ns < 0)] = None
+    return {
+        "first_sent_at": moments(sent_ns).tolist(),
+        "finished_at": moments(finished_ns).tolist(),
+        "duration_s": durations_s.tolist(),
+    }
+
+
+def moments(moments_ns: Integers) -> Cells:
+    """Moments in nanoseconds since the epoch as RFC 3339 in UTC with milliseconds; empty where negative."""
+    # Many fall into one second, and writing out a second is the slow part.
+    codes, seconds = pd.factorize(moments_ns // NS_PER_S)
+    texts = np.datetime_as_string(seconds.astype("datetime64[s]")).astype(object)
+    written: Cells = np.add(texts[codes], _MILLISECONDS[moments_ns % NS_PER_S // _NS_PER_MS], dtype=np.object_)
+    written[moments_ns < 0] = ""
+    return written
+
+
+def _carried(carried: Iterable[str], columns: int) -> Sequence[Sequence[str]]:
+    if not columns:
+        return []
+    by_column = list(zip(*json.loads(f"[{','.join(carried)}]"), strict=True))
+    if len(by_column) != columns:
+        raise ValueError("a carried cell is missing")
+    return by_column

@@ -1,0 +1,120 @@
+"""Writing a report to where it is wanted: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO
+
+from fleetops.errors import HostError
+from fleetops.report.formats import Format
+from fleetops.report.formats.csv_report import write_csv
+from fleetops.report.formats.json_report import write_json
+from fleetops.report.formats.junit_report import write_junit
+from fleetops.report.formats.manifest_file import write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from fleetops.journal.views import RunView
+    from fleetops.model import Outcome
+
+    Writer = Callable[[RunView, TextIO, Collection[Outcome] | None], None]
+
+WRITERS: Final[dict[Format, Writer]] = {
+    Format.CSV: write_csv,
+    Format.JSON: write_json,
+    Format.JUNIT: write_junit,
+    Format.MANIFEST: write_manifest,
+}
+
+
+def write_report(
+    view: RunView, report_format: Format, where: Path | TextIO, outcomes: Collection[Outcome] | None = None
+) -> None:
+    """Write the report on a run, in UTF-8.
+
+    A file is written beside its place, readable by its owner only, and renamed once it is safe on the disk, so that
+    nobody sees half of it. What is no regular file, such as a pipe, is written to directly.
+
+    Args:
+        view: The run.
+        report_format: The format.
+        where: A path, or an open stream such as standard output.
+        outcomes: Only the steps with one of these outcomes; None for all.
+
+    Raises:
+        HostError: It cannot be written there.
+        BrokenPipeError: Whoever reads the stream has stopped.
+        JournalError: The journal is damaged.
+        UsageError: The format cannot hold one of the steps.
+    """
+    write = WRITERS[report_format]
+    name = "the output" if not isinstance(where, Path) else str(where)
+    try:
+        with _opened(where) as out:
+            write(view, out, outcomes)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise HostError(f"cannot write the report to {name}: {error.strerror or error}", hint=_hint(view)) from None
+
+
+def _hint(view: RunView) -> str:
+    return f"the journal has it all: `fleetops report {view.facts.run_id} --output FILE` writes it elsewhere"
+
+
+@contextmanager
+def _opened(where: Path | TextIO) -> Iterator[TextIO]:
+    if not isinstance(where, Path):
+        with _in_utf8(where) as out:
+            yield out
+    elif where.exists() and not stat.S_ISREG(where.stat().st_mode):
+        with where.open("w", encoding="utf-8", newline="") as out:
+            yield out
+    else:
+        with _replacing(where.resolve()) as out:
+            yield out
+
+
+@contextmanager
+def _in_utf8(stream: TextIO) -> Iterator[TextIO]:
+    """The stream as UTF-8 without changes to line ends, whatever the locale says."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:
+        yield stream
+        stream.flush()
+        return
+    stream.flush()
+    out = TextIOWrapper(buffer, encoding="utf-8", newline="")
+    try:
+        yield out
+        out.flush()
+    finally:
+        with suppress(OSError):
+            out.detach()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    fd, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", newline="") as out:
+            yield out
+            out.flush()
+            os.fsync(fd)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    # Without this a power cut may undo the rename, which loses nothing that the journal does not hold.
+    with suppress(OSError):
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,70 @@
+"""The runner's gate on a virtual clock: the same bucket and the same bound, without waiting."""
+
+from __future__ import annotations
+
+from math import ceil, floor
+from typing import TYPE_CHECKING
+
+from fleetops.model import NS_PER_S
+from fleetops.policy.pacing import PACED_SHARE, SlidingSecond, bucket_size
+
+if TYPE_CHECKING:
+    from fleetops.policy import Policy
+
+
+class VirtualGate:
+    """When the next send may be taken up, and when it may leave."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._burst = policy.burst
+        self._bound = SlidingSecond(policy.rate.per_s, policy.burst)
+        self._asked_per_s = policy.rate.per_s
+        self._per_s = 0.0
+        self._size = 0.0
+        self._leak_per_ns = 0.0
+        self._level = 0.0
+        self._looked_ns = 0
+
+    def slot_ns(self, now_ns: int, per_s: float, asked_per_s: float) -> int:
+        """When one more operation may be taken up; it is, then.
+
+        Args:
+            now_ns: The time now.
+            per_s: The rate in force, in operations per second.
+            asked_per_s: The rate asked for, which no sliding second may carry more than.
+        """
+        if asked_per_s != self._asked_per_s:
+            self._asked_per_s = asked_per_s
+            self._bound.change(asked_per_s, self._burst)
+        if per_s != self._per_s:
+            self._pace(now_ns, per_s)
+        level = 1 + self._level_at(now_ns)
+        over = level - self._size
+        if over <= 0:
+            self._level, self._looked_ns = level, now_ns
+            return now_ns
+        slot_ns = now_ns + ceil(over / self._leak_per_ns)
+        self._level, self._looked_ns = self._size, slot_ns
+        return slot_ns
+
+    def _level_at(self, now_ns: int) -> float:
+        return max(0.0, self._level - (now_ns - self._looked_ns) * self._leak_per_ns)
+
+    def _pace(self, now_ns: int, per_s: float) -> None:
+        """Go on at another rate with the whole slots that are left: a change of rate is no reason for a burst."""
+        left = 1 + self._burst
+        if self._per_s:
+            left = min(left, floor(self._size - self._level_at(now_ns)))
+        self._per_s = per_s
+        self._size = bucket_size(per_s, self._burst)
+        self._leak_per_ns = per_s * PACED_SHARE / NS_PER_S
+        self._level = self._size - left
+        self._looked_ns = now_ns
+
+    def free_at_ns(self) -> int:
+        """From when on a send keeps the bound."""
+        return self._bound.free_at_ns()
+
+    def sent(self, now_ns: int) -> None:
+        """A send leaves."""
+        self._bound.sent(now_ns)
