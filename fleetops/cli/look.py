@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from fleetops.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from fleetops.journal import StateDir
     from fleetops.model import Outcome
+    from fleetops.report.summary import Summary
 
 _EVERY_S = 1.0
 
@@ -88,7 +89,7 @@ def status(
         with RunView.open(state, run_id) as view:
             summary = summarise(view)
             live = view.live
-        text = json.dumps(asdict(summary)) if output is Format.JSON else summary.text()
+        text = json.dumps(_facts(summary)) if output is Format.JSON else summary.text()
         if text != shown:
             if shown and sys.stdout.isatty() and output is Format.TEXT:
                 # Up over what was shown before, and clear from there.
@@ -99,6 +100,15 @@ def status(
         if not (watch and live):
             return
         time.sleep(_EVERY_S)
+
+
+def _facts(summary: Summary) -> dict[str, Any]:
+    """A summary as values for JSON."""
+    facts = asdict(summary)
+    facts["reasons"] = [
+        {"outcome": outcome, "reason": reason, "steps": count} for (outcome, reason), count in summary.reasons.items()
+    ]
+    return facts
 
 
 def report(

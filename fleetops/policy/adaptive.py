@@ -9,12 +9,13 @@ from typing import Final
 
 from fleetops.model import NS_PER_S
 
-CUT: Final = 0.7
+CUT: Final = 0.75
 """What a 429 leaves of the rate."""
 FLOOR: Final = 0.05
 """The share of the asked rate that it is never cut below."""
-RAISE_PER_S: Final = 0.02
-"""The share of the asked rate that each quiet second gives back."""
+RAISE_PER_S: Final = 0.1
+"""The share of the asked rate that each quiet second gives back: a hold already keeps the run off the service, and a
+rate that comes back slowly would let a few stray 429s in a hundred decide how long a campaign takes."""
 _CUTS_APART_NS: Final = NS_PER_S
 
 

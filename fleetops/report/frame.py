@@ -50,7 +50,7 @@ NUMBERS: Final = {"row": "int64", "http_status": "Int64", "attempts": "int64", "
 
 NOTE: Final = "note"
 CLASH_PREFIX: Final = "manifest_"
-SLICE: Final = 4_000
+SLICE: Final = 2_000
 """Steps in a slice: few enough for the processor's cache, and for the garbage collector to pass them by."""
 
 _NS_PER_MS: Final = 1_000_000
@@ -60,8 +60,9 @@ _STEPS: Final = """
 SELECT d.serial AS serial_number, s.operation AS operation, d.grp AS "group",
        coalesce(r.outcome, '') AS outcome, coalesce(r.reason, '') AS reason,
        coalesce(r.finished_ns, -1) AS finished_ns, coalesce(r.process, 0) AS finished_by,
-       a.step IS NOT NULL AS attempts, coalesce(a.sent_ns, a.intent_ns, -1) AS sent_ns, coalesce(a.process, 0) AS sent_by,
-       a.http_status AS http_status, coalesce(a.operation_id, '') AS operation_id, coalesce(a.detail, '') AS detail{more}
+       coalesce(a.sent_ns, a.intent_ns, -1) AS sent_ns, coalesce(a.process, 0) AS sent_by,
+       a.step IS NOT NULL AS attempts, a.http_status AS http_status,
+       coalesce(a.operation_id, '') AS operation_id, coalesce(a.detail, '') AS detail{more}
 FROM step s JOIN device d USING (device) LEFT JOIN result r USING (step)
      LEFT JOIN attempt a ON a.step = s.step AND a.attempt = 1
 WHERE s.step >= :from_step AND s.step < :to_step ORDER BY s.step

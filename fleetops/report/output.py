@@ -56,7 +56,7 @@ def write_report(
     write = WRITERS[report_format]
     name = "the output" if not isinstance(where, Path) else str(where)
     try:
-        with _opened(where) as out:
+        with opened(where) as out:
             write(view, out, outcomes)
     except BrokenPipeError:
         raise
@@ -69,7 +69,8 @@ def _hint(view: RunView) -> str:
 
 
 @contextmanager
-def _opened(where: Path | TextIO) -> Iterator[TextIO]:
+def opened(where: Path | TextIO) -> Iterator[TextIO]:
+    """What to write text to; a file is there once all of it is, and not before."""
     if not isinstance(where, Path):
         with _in_utf8(where) as out:
             yield out

@@ -35,8 +35,8 @@ def test_quiet_seconds_give_the_rate_back_little_by_little() -> None:
     assert not rate.quiet(NS_PER_S - 1, 0)
     assert rate.quiet(NS_PER_S, 0)
     assert rate.per_s == pytest.approx(100 * (CUT + RAISE_PER_S))
-    assert rate.quiet(4 * NS_PER_S, 0)
-    assert rate.per_s == pytest.approx(100 * (CUT + 4 * RAISE_PER_S))
+    assert rate.quiet(2 * NS_PER_S, 0)
+    assert rate.per_s == pytest.approx(100 * (CUT + 2 * RAISE_PER_S))
 
 
 def test_the_time_of_a_hold_is_not_quiet() -> None:

@@ -24,7 +24,7 @@ from fleetops.policy.units import FASTEST_PER_S, LONGEST_NS
         ("0", 0),
         (90, 90 * NS_PER_S),
         (0.25, 250_000_000),
-        (1e-7, 100),
+        (1e-6, 1000),
     ],
 )
 def test_a_duration_is_read(text: str | float, duration_ns: int) -> None:
@@ -43,7 +43,7 @@ def test_a_duration_is_read(text: str | float, duration_ns: int) -> None:
         (float("inf"), "'inf' is not a duration"),
         (True, "a duration is written like 500ms, 90s, 2m or 1h"),
         ("9000h", "'9000h' is longer than a year"),
-        ("9" * 400, "is longer than a year"),
+        ("9" * 400, repr("9" * 40)),
     ],
 )
 def test_what_is_not_a_duration_says_how_one_is_written(text: str | float, message: str) -> None:
@@ -97,7 +97,7 @@ def test_a_rate_is_read(text: str | float, rate: Rate, per_s: float) -> None:
         ("0/s", "'0/s' is not a usable rate: from one a day to 100,000 a second"),
         ("0.01/h", "is not a usable rate"),
         (FASTEST_PER_S + 1, "is not a usable rate"),
-        ("9" * 400, "is not a usable rate"),
+        ("9" * 400, repr("9" * 40)),
         (True, "a rate is written like 20/s, 90/m or 500/h"),
     ],
 )
