@@ -18,6 +18,13 @@ $(READY): requirements.lock pyproject.toml
 
 setup: $(READY) ## make the virtual environment with the locked packages
 
+demo: $(READY) ## run the redeployment sample against a sandbox of its own, through to results.csv
+	@rm -rf demo
+	$(BIN)/fleetops validate sample_manifests/redeployment.yaml
+	FLEETOPS_STATE_DIR=demo/state $(BIN)/fleetops sandbox --latency 20ms -- \
+		$(BIN)/fleetops run sample_manifests/redeployment.yaml --yes --report results.csv
+	@head -4 results.csv
+
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
 
@@ -37,4 +44,4 @@ lock: $(READY) ## resolve the dependencies anew into requirements.lock
 		--no-annotate --custom-compile-command 'make lock' --upgrade --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage demo
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .hypothesis demo results.csv

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import anyio
+import anyio.abc
 import typer
 
 from fleetops.cli.errors import ends_well, say
@@ -79,7 +81,19 @@ def sandbox(
             process = await anyio.open_process(command or [], stdin=None, stdout=None, stderr=None, env=environment)
         except OSError as error:
             raise HostError(f"cannot run {(command or [''])[0]}: {error.strerror}") from None
-        return await process.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_pass_on_signals, process)
+            code = await process.wait()
+            tasks.cancel_scope.cancel()
+        return code
 
     code = run_sandbox(config, ready=ready, meanwhile=run_command if command else None)
     raise typer.Exit(code)
+
+
+async def _pass_on_signals(process: anyio.abc.Process) -> None:
+    """Leave ctrl-C to the command, which the terminal sends it to as well, and serve it until it is done."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for one in signals:
+            if one == signal.SIGTERM:
+                process.terminate()

@@ -1,0 +1,101 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+VARYING = (
+    (re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}"), "RUN_ID"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
+    (re.compile(r"took +\S+"), "took"),
+    (re.compile(r"TIME,\d+\.\d+,"), "TIME,SECONDS,"),
+)
+EXIT_CODES = {"fleetops validate sample_manifests/broken.csv": 3, "fleetops sandbox": 5}
+
+
+def examples() -> list[tuple[str, list[str]]]:
+    """The commands of the README in order, each with the lines that it is said to print."""
+    found: list[tuple[str, list[str]]] = []
+    for block in CONSOLE.findall((ROOT / "README.md").read_text()):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def settled(text: str) -> str:
+    """Text without what differs from one time to the next."""
+    for pattern, name in VARYING:
+        text = pattern.sub(name, text)
+    return text
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLEETOPS_", "COV_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "FLEETOPS_STATE_DIR": str(tmp_path / "state")}
+
+
+def test_the_commands_that_are_not_make_print_what_is_shown(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sample_manifests", tmp_path / "sample_manifests")
+    commands = [example for example in examples() if not example[0].startswith("make")]
+    assert len(commands) >= 5
+    for command, lines in commands:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        expected = next((code for start, code in EXIT_CODES.items() if command.startswith(start)), 0)
+        assert done.returncode == expected, done.stderr
+        printed = settled(done.stdout + done.stderr).splitlines()
+        for line in lines:
+            assert line == "..." or settled(line) in printed, f"{command} does not print {line!r}, but {printed}"
+
+
+def test_make_demo_ends_with_a_report_of_every_step(tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    copy.mkdir()
+    for name in ("sample_manifests", "Makefile", "requirements.lock", "pyproject.toml"):
+        source = ROOT / name
+        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy2(source, copy / name)
+    # The environment is there already: setting one up takes a minute and the network.
+    (copy / ".venv").mkdir()
+    (copy / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (copy / ".venv/.ready").touch()
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    done = subprocess.run(
+        ["make", "demo"], cwd=copy, env=environment(tmp_path), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rows = (copy / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 120
+    assert sum(",accepted," in row for row in rows) == 120
+
+
+def test_the_test_command_of_the_readme_is_the_one_of_the_makefile() -> None:
+    commands = [command for command, _ in examples() if command.startswith("make")]
+    assert commands == ["make demo", "make test"]
+    assert re.search(r"^test: .*\n\t.*pytest", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_every_file_that_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
+    missing = [link for link in links if not link.startswith("http") and not (ROOT / link).exists()]
+    assert missing == []
