@@ -27,7 +27,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
         raise JournalError(f"the journal {path} cannot be read: {error.strerror}") from None
     except JournalError as error:
         if os.access(path.parent, os.W_OK):
-            raise JournalError(error.message, hint=error.hint and _save(path)) from None
+            raise JournalError(error.message, hint=_for_reading(error.hint)) from None
     # SQLite wants to make a -shm file beside the journal. Where there is no -wal it is not needed: nobody writes there,
     # and the file is all there is.
     wal = path.with_name(f"{path.name}-wal")
@@ -56,10 +56,14 @@ def _connect_immutable(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _for_reading(hint: str | None) -> str | None:
+    """The hint of an error, without what only whoever wants to send has to hear: that nothing was sent."""
+    return hint and hint.removeprefix("nothing was sent").lstrip(";. ")
+
+
 def unreadable(path: Path, why: str) -> JournalError:
     """What to say of a journal that cannot be read."""
-    return JournalError(f"the journal {path} cannot be read: {why}", hint=_save(path))
-
-
-def _save(path: Path) -> str:
-    return f"what can be saved of it: `sqlite3 {path} .recover | sqlite3 recovered.db`"
+    return JournalError(
+        f"the journal {path} cannot be read: {why}",
+        hint=f"what can be saved of it: `sqlite3 {path} .recover | sqlite3 recovered.db`",
+    )

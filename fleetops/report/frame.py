@@ -131,13 +131,10 @@ def report_frame(view: RunView, outcomes: Collection[Outcome] | None = None) -> 
     names = names_of(view, note=note)
     ours = names[: len(names) - len(view.facts.carried_columns)]
     slices = list(report_slices(view, outcomes, note=note))
-    cells = [chain.from_iterable(one.columns[name] for one in slices) for name in ours]
-    cells += [chain.from_iterable(one.carried[at] for one in slices) for at in range(len(names) - len(ours))]
+    cells = [list(chain.from_iterable(one.columns[name] for one in slices)) for name in ours]
+    cells += [list(chain.from_iterable(one.carried[at] for one in slices)) for at in range(len(names) - len(ours))]
     return pd.DataFrame(
-        {
-            name: pd.Series(list(column), dtype=NUMBERS.get(name, "str"))
-            for name, column in zip(names, cells, strict=True)
-        }
+        {name: pd.Series(column, dtype=NUMBERS.get(name, "str")) for name, column in zip(names, cells, strict=True)}
     )
 
 

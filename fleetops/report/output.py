@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from fleetops.errors import HostError
 from fleetops.report.formats import Format
@@ -91,13 +91,9 @@ def _in_utf8(stream: TextIO) -> Iterator[TextIO]:
         stream.flush()
         return
     stream.flush()
-    out = TextIOWrapper(buffer, encoding="utf-8", newline="")
-    try:
-        yield out
-        out.flush()
-    finally:
-        with suppress(OSError):
-            out.detach()
+    # Not a second TextIOWrapper: that would hold text back, and close the stream together with itself.
+    yield cast("TextIO", codecs.getwriter("utf-8")(buffer))
+    buffer.flush()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "fleetops-report/1"
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 _STEP_KEYS: Final = (*(name for name in COLUMNS if name != "run_id"), NOTE)
 
 
@@ -40,9 +41,7 @@ def write_json(view: RunView, out: TextIO, outcomes: Collection[Outcome] | None)
         OSError: The stream cannot be written.
     """
     names = unique_names(view.facts.carried_columns)
-    out.write(
-        f'{{"schema": {json.dumps(SCHEMA)},\n"run": {json.dumps(run_facts(view), ensure_ascii=False)},\n"steps": ['
-    )
+    out.write(f'{{"schema": {_encode(SCHEMA)},\n"run": {_encode(run_facts(view))},\n"steps": [')
     before = "\n"
     for rows in report_slices(view, outcomes, note=True):
         steps = zip(*(rows.columns[name] for name in _STEP_KEYS), strict=True)
@@ -50,7 +49,7 @@ def write_json(view: RunView, out: TextIO, outcomes: Collection[Outcome] | None)
         for cells, extra in zip(steps, carried, strict=False):
             step = {name: None if cell == "" else cell for name, cell in zip(_STEP_KEYS, cells, strict=True)}
             step["carried"] = dict(zip(names, extra, strict=True))
-            out.write(before + json.dumps(step, ensure_ascii=False))
+            out.write(before + _encode(step))
             before = ",\n"
     out.write("\n]}\n")
 
