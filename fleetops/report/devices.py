@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fleetops.errors import HostError
 from fleetops.report.cells import neutralised
 from fleetops.report.formats.csv_report import write_rows
+from fleetops.report.formats.manifest_file import refuse_formulas
 from fleetops.report.output import opened
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ def write_device_manifest(where: Path | TextIO, devices: Sequence[Device], opera
     """Write a manifest that asks one operation of each device; its name and status are carried along.
 
     Raises:
+        UsageError: A spreadsheet would run a serial number as a formula.
         HostError: It cannot be written there.
     """
+    refuse_formulas([device.serial_number for device in devices])
     status = ["" if device.status is None else "up" if device.status else "down" for device in devices]
     columns = (
         [device.serial_number for device in devices],

@@ -42,13 +42,18 @@ def write_manifest(view: RunView, out: TextIO, outcomes: Collection[Outcome] | N
     write_rows(out, [neutralised([name]) for name in (*ours, *unique_names(view.facts.carried_columns, ours))])
     for rows in report_slices(view, outcomes, note=note, settle=True):
         columns = rows.columns
-        _refuse_formulas(columns["serial_number"])
+        refuse_formulas(columns["serial_number"])
         settle = _own_settle_times(columns["operation"], columns["settle_ns"], view.policy)
         texts = (columns["group"], settle, *([columns[NOTE]] if note else []), *rows.carried)
         write_rows(out, [columns["serial_number"], columns["operation"], *map(neutralised, texts)])
 
 
-def _refuse_formulas(serials: Sequence[str]) -> None:
+def refuse_formulas(serials: Sequence[str]) -> None:
+    """Check serial numbers that go into a table as they are.
+
+    Raises:
+        UsageError: A spreadsheet would run one as a formula.
+    """
     if not any_formula(serials):
         return
     for serial in serials:
