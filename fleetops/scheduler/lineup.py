@@ -40,6 +40,7 @@ class Lineup:
         self._timers: list[tuple[int, int]] = []
         self._shut_out: list[tuple[int, int]] = []
         self._later: list[tuple[int, int]] = []
+        self._rest_until_ns: dict[int, int] = {}
         self._groups: GroupLoad | None = None
         if policy.group_cap is not None and any(steps.groups):
             self._groups = GroupLoad(steps.groups, policy.group_cap, progress.disturbed_until_ns)
@@ -54,6 +55,8 @@ class Lineup:
         sequences, device_of = self._sequences, self._steps.device_of
         outcomes = progress.outcomes or bytes(len(self._steps))
         away = {device_of[sent] for sent in (*progress.lost, *progress.unconfirmed)}
+        # Their next step may come sooner than another run's settle time on them is over.
+        self._rest_until_ns = {one: due_ns for one, due_ns in progress.not_before_ns.items() if one in away}
         if self._groups is not None:
             self._groups.occupy(away)
         ended, touched = bytearray(sequences.devices), bytearray(sequences.devices)
@@ -161,12 +164,12 @@ class Lineup:
 
     def again(self, device: int, due_ns: int) -> None:
         """Serve the device's current step at `due_ns`."""
-        heappush(self._timers, (due_ns, device))
+        heappush(self._timers, (max(due_ns, self._rest_until_ns.get(device, 0)), device))
 
     def go_on(self, device: int, due_ns: int, now_ns: int) -> None:
         """Serve the device's next step at `due_ns`, where it has one."""
         if self._sequences.advance(device):
-            heappush(self._timers, (due_ns, device))
+            heappush(self._timers, (max(due_ns, self._rest_until_ns.get(device, 0)), device))
         elif self.rollout is not None:
             self.rollout.ended(device, now_ns)
 

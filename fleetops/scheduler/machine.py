@@ -60,6 +60,8 @@ _STOPPING: Final = {
 }
 _FAILURES: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
 _SAYS_NOTHING_OF_THE_SERVICE: Final = _FAILURES | {ReplyKind.BAD_REPLY}
+_SHORTEST_HOLD_NS: Final = NS_PER_S
+"""A service that throttles and says `Retry-After: 0` is not asked again and again without a pause."""
 
 
 class Scheduler:
@@ -367,7 +369,7 @@ class Scheduler:
         self._rate.throttled(now_ns)
         asked_s = reply.retry_after_s
         hold_ns = settings.hold_ns if asked_s is None else round(min(asked_s, 1e9) * NS_PER_S)
-        until_ns = now_ns + min(hold_ns, settings.longest_hold_ns)
+        until_ns = now_ns + min(max(hold_ns, _SHORTEST_HOLD_NS), settings.longest_hold_ns)
         self.hold_until_ns = max(self.hold_until_ns, until_ns)
         trouble.first_ns += until_ns - now_ns
         self._lineup.again(self._steps.device_of[step], until_ns)

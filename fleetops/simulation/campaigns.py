@@ -295,7 +295,7 @@ def _make_faults(rng: Random, expected_ns: int) -> Faults:
             faults[name] = ((from_ns, from_ns + rng.randrange(1, 3 * 3600 * NS_PER_S)),)
     return Faults(
         latency_ns=rng.choice((1_000_000, 200_000_000, 3 * NS_PER_S, 20 * NS_PER_S)),
-        retry_after_s=rng.choice((None, 0.0, 2.0, 120.0)),
+        retry_after_s=rng.choice((None, 0.5, 2.0, 120.0)),
         away_ns=rng.choice((NS_PER_S, 60 * NS_PER_S)),
         stays_down=rng.choice((0.0, 0.1)),
         **faults,

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import pytest
 
 from fleetops.model import NS_PER_S, Operation, Outcome, Reply, ReplyKind, Steps
 from fleetops.policy import Policy
 from fleetops.runner import drive
-from fleetops.scheduler import Event, Progress, StopReason, Trouble
+from fleetops.scheduler import Event, Progress, Scheduler, StopReason, Trouble
 from fleetops.simulation import Faults, HostileWorld, Order, Seen, SteadyWorld, StuckError, Trace, engine, simulate
 from fleetops.simulation.journal import ModelJournal
 
@@ -255,3 +256,68 @@ def test_a_send_that_waits_for_the_bound_is_withdrawn_by_a_hold() -> None:
     trace = run(steps, {"rate": "1/m", "concurrency": 6}, ThrottlesOnce(1), journal=ModelJournal(steps), commit_ns=1)
     assert trace.ended is StopReason.COMPLETE
     assert not [moment for moment in seconds(trace) if 30 < moment < 130]
+
+
+class Memory:
+    """A journal of which everything is durable at once."""
+
+    async def intend(self, step: int, attempt: int, now_ns: int) -> None: ...
+
+    def withdrawn(self, step: int, attempt: int) -> None: ...
+
+    def answered(self, step: int, attempt: int, **what: Any) -> None: ...
+
+    def confirmed(self, effects: Any, now_ns: int) -> None: ...
+
+    def happened(self, notices: Any) -> None: ...
+
+    async def serve(self) -> None:
+        await anyio.sleep_forever()
+
+    async def close(self, **what: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("policy", "faults"),
+    [
+        ({"rate": "20/s"}, Faults(latency_ns=LATENCY_NS)),
+        ({"rate": "500/s", "concurrency": 64}, Faults(latency_ns=LATENCY_NS)),
+        ({"rate": "500/s", "concurrency": 4}, Faults(latency_ns=LATENCY_NS)),
+        ({"rate": "30/m", "burst": 9}, Faults(latency_ns=NS_PER_S)),
+        ({"rate": "20/s", "group_cap": "10%"}, Faults(latency_ns=LATENCY_NS)),
+        ({"rate": "20/s", "waves": "5%,100%", "gate": "failed<=90%, soak 10m"}, Faults(unreachable=0.2, rejected=0.2)),
+        ({"rate": "20/s"}, Faults(lost=0.1, server_error=0.1, throttled=0.02, retry_after_s=5.0)),
+    ],
+)
+def test_the_runner_sends_when_the_simulation_does(policy: dict[str, Any], faults: Faults, virtual_time: Any) -> None:
+    rows = [(f"S{device}", op, 60 * NS_PER_S) for device in range(150) for op in (Operation.REBOOT, Operation.SYNC)]
+    steps = Steps.of(rows, [f"olt-{device % 3}" for device in range(150)])
+    settings = Policy.model_validate(policy)
+    real = HostileWorld(1, steps, settings, faults)
+    attempts: Counter[int] = Counter()
+    sends: list[tuple[int, int]] = []
+
+    class Service:
+        async def execute(self, serial: str, operation: Operation) -> Reply:
+            step = 2 * int(serial[1:]) + (operation is Operation.SYNC)
+            attempts[step] += 1
+            now_ns = virtual_time.now_ns()
+            sends.append((step, now_ns))
+            answered_ns, reply = real.attempt(step, attempts[step], now_ns)
+            await anyio.sleep((answered_ns - now_ns) / NS_PER_S)
+            return reply
+
+    async def drive_for_real() -> int:
+        machine = Scheduler(steps, settings, b"key")
+        journal, service = cast("Any", Memory()), cast("Any", Service())
+        runner = drive.Runner(machine, journal, service, virtual_time, steps=steps, policy=settings)
+        assert await runner.drive() is StopReason.COMPLETE
+        ended_ns: int = virtual_time.now_ns()
+        return ended_ns
+
+    ended_ns = virtual_time.run(drive_for_real)
+    trace = simulate(steps, settings, b"key", HostileWorld(1, steps, settings, faults), 0)
+    assert trace.ended is StopReason.COMPLETE
+    assert sorted(trace.step) == sorted(step for step, _ in sends)
+    assert trace.end_ns == pytest.approx(ended_ns, rel=0.01)
+    assert list(trace.sent_ns) == pytest.approx([at_ns for _, at_ns in sends], rel=0.01, abs=NS_PER_S // 10)

@@ -12,7 +12,7 @@ from fleetops.model import NS_PER_S, OPERATIONS, Operation, Outcome, Reason, Rep
 from fleetops.policy import Policy
 from fleetops.scheduler import StopReason
 from fleetops.simulation.campaigns import EPOCH_NS, Campaign, Run, Story, play
-from fleetops.simulation.engine import Order
+from fleetops.simulation.engine import Order, StuckError
 from fleetops.simulation.journal import ModelJournal, Result
 from fleetops.simulation.promises import OF_A_RUN, breaches, devices_settle
 from fleetops.simulation.trace import KIND_CODE, Trace
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CAMPAIGNS = 2_000
-PROMISES = [devices_settle.__name__, *(promise.__name__ for promise in OF_A_RUN)]
+PROMISES = ["every_run_ends", devices_settle.__name__, *(promise.__name__ for promise in OF_A_RUN)]
 
 
 @cache
 def broken() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for seed in range(CAMPAIGNS):
-        for promise, texts in breaches(play(seed)).items():
+        try:
+            broken_here = breaches(play(seed))
+        except (StuckError, AssertionError) as error:
+            broken_here = {"every_run_ends": [repr(error)]}
+        for promise, texts in broken_here.items():
             found.setdefault(promise, []).append(f"python -m fleetops.simulation --seed {seed}: {texts[0]}")
     return found
 
