@@ -28,17 +28,17 @@ _WAITS: Final = {
 }
 
 
-def describe(snapshot: Snapshot) -> str:
-    """A run's progress in one line."""
+def describe_outcomes(snapshot: Snapshot) -> str:
+    """How many steps are done, and what became of them."""
     done = sum(snapshot.outcomes.values())
     counts = ", ".join(f"{snapshot.outcomes[one]:,} {one}" for one in _SHOWN if snapshot.outcomes[one])
-    parts = [
-        f"{done:,} of {snapshot.steps:,} steps" + (f" ({counts})" if counts else ""),
-        f"{snapshot.in_flight:,} in flight",
-        f"{snapshot.waiting:,} waiting",
-        f"{snapshot.per_s:.3g}/s"
-        + (f" of {snapshot.asked_per_s:.3g}/s" if snapshot.per_s < snapshot.asked_per_s else ""),
-    ]
+    return f"{done:,} of {snapshot.steps:,} steps" + (f" ({counts})" if counts else "")
+
+
+def describe_pace(snapshot: Snapshot) -> str:
+    """How fast a run goes, and what it waits for."""
+    asked = f" of {snapshot.asked_per_s:.3g}/s" if snapshot.per_s < snapshot.asked_per_s else ""
+    parts = [f"{snapshot.in_flight:,} in flight", f"{snapshot.waiting:,} waiting", f"{snapshot.per_s:.3g}/s{asked}"]
     wave, waves = snapshot.wave
     if waves > 1:
         parts.append(f"wave {wave} of {waves}")
@@ -96,7 +96,7 @@ async def show_plainly(runner: Runner) -> None:
             left = pace.left(snapshot)
             if time.monotonic() >= due_s:
                 due_s += _EVERY_S
-                line = describe(snapshot)
+                line = f"{describe_outcomes(snapshot)}, {describe_pace(snapshot)}"
                 if line != last_line:
                     say(f"{time.strftime('%H:%M:%S')} {line}{left}")
                 last_line = line
@@ -106,23 +106,33 @@ async def show_plainly(runner: Runner) -> None:
 
 
 async def show_live(runner: Runner) -> None:
-    """A bar that moves, for a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    """Lines that are redrawn, for a terminal: a bar, what became of the steps, how fast it goes."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
 
-    pace, told = _Pace(), 0
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("starting", total=runner.snapshot().steps)
+    console = Console(stderr=True)
+    pace, told, begun_s = _Pace(), 0, time.monotonic()
+
+    def drawn() -> Group:
+        snapshot = runner.snapshot()
+        done = sum(snapshot.outcomes.values())
+        clock = f"{_span(time.monotonic() - begun_s)}{pace.left(snapshot)}"
+        head = Table.grid(padding=(0, 1))
+        head.add_row(ProgressBar(snapshot.steps, done, width=24), f"{done / max(1, snapshot.steps):.0%}, {clock}")
+        lines = (describe_outcomes(snapshot), describe_pace(snapshot))
+        return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+
+    with Live(drawn(), console=console, transient=True, auto_refresh=False) as live:
         try:
             while True:
-                snapshot = runner.snapshot()
-                for notice in snapshot.notices[told:]:
-                    progress.console.print(describe_notice(notice), markup=False, highlight=False)
-                told = len(snapshot.notices)
-                done = sum(snapshot.outcomes.values())
-                progress.update(bar, completed=done, description=describe(snapshot) + pace.left(snapshot))
+                for notice in runner.snapshot().notices[told:]:
+                    console.print(describe_notice(notice), markup=False, highlight=False)
+                told = len(runner.snapshot().notices)
+                live.update(drawn(), refresh=True)
                 await anyio.sleep(_LOOK_S)
         finally:
             for notice in runner.snapshot().notices[told:]:
-                progress.console.print(describe_notice(notice), markup=False, highlight=False)
+                console.print(describe_notice(notice), markup=False, highlight=False)
