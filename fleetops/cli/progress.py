@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fleetops.scheduler import Notice
 
 _EVERY_S: Final = 5.0
+_SELDOM_S: Final = 60.0
 _LOOK_S: Final = 0.25
 _SHOWN: Final = (Outcome.ACCEPTED, Outcome.CONFIRMED, Outcome.FAILED, Outcome.UNKNOWN, Outcome.SKIPPED)
 _WAITS: Final = {
@@ -84,25 +85,29 @@ class _Pace:
 
 
 async def show_plainly(runner: Runner) -> None:
-    """A line every few seconds, and one for whatever happens to the run as a whole."""
-    pace, told, last_line, due_s = _Pace(), 0, "", time.monotonic() + _EVERY_S
+    """A line every few seconds while something happens, one a minute while not, and one for whatever befalls the run."""
+    pace, told, last, due_s = _Pace(), 0, "", time.monotonic() + _EVERY_S
     try:
         while True:
             await anyio.sleep(_LOOK_S)
             snapshot = runner.snapshot()
-            for notice in snapshot.notices[told:]:
-                say(f"{time.strftime('%H:%M:%S')} {describe_notice(notice)}")
-            told = len(snapshot.notices)
+            told = _say_notices(snapshot, told)
             left = pace.left(snapshot)
-            if time.monotonic() >= due_s:
-                due_s += _EVERY_S
-                line = f"{describe_outcomes(snapshot)}, {describe_pace(snapshot)}"
-                if line != last_line:
-                    say(f"{time.strftime('%H:%M:%S')} {line}{left}")
-                last_line = line
+            if time.monotonic() < due_s:
+                continue
+            outcomes = describe_outcomes(snapshot)
+            say(f"{time.strftime('%H:%M:%S')} {outcomes}, {describe_pace(snapshot)}{left}")
+            due_s = time.monotonic() + (_EVERY_S if outcomes != last else _SELDOM_S)
+            last = outcomes
     finally:
-        for notice in runner.snapshot().notices[told:]:
-            say(f"{time.strftime('%H:%M:%S')} {describe_notice(notice)}")
+        _say_notices(runner.snapshot(), told)
+
+
+def _say_notices(snapshot: Snapshot, told: int) -> int:
+    """Say what has happened to the run since the first `told` notices; how many there are now."""
+    for notice in snapshot.notices[told:]:
+        say(f"{time.strftime('%H:%M:%S')} {describe_notice(notice)}")
+    return len(snapshot.notices)
 
 
 async def show_live(runner: Runner) -> None:
