@@ -85,7 +85,7 @@ class _Pace:
 
 
 async def show_plainly(runner: Runner) -> None:
-    """A line every few seconds while something happens, one a minute while not, and one for whatever befalls the run."""
+    """A line every few seconds while something happens, one a minute while not, and one for each event of the run."""
     pace, told, last, due_s = _Pace(), 0, "", time.monotonic() + _EVERY_S
     try:
         while True:

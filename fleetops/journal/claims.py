@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from fleetops.errors import HostError, RunBusyError
-from fleetops.journal.store import connect, read_facts, settling_devices, unfinished_serials
+from fleetops.errors import FleetopsError, JournalError, RunBusyError
+from fleetops.journal.store import UNREADABLE, connect, read_facts, settling_devices, unfinished_serials
 from fleetops.policy import Policy
+from fleetops.policy.pacing import longest_attempt_ns
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Mapping
+    from pathlib import Path
 
     from fleetops.journal.clock import RunClock
     from fleetops.journal.state import StateDir
@@ -45,6 +47,7 @@ def claim_devices(
 
     Raises:
         RunBusyError: A live run holds some of the devices, or is there at all.
+        JournalError: A live run's journal cannot be read.
     """
     not_before_ns: dict[int, int] = {}
     for other in state.run_ids():
@@ -52,7 +55,8 @@ def claim_devices(
             continue
         live = state.is_live(other)
         try:
-            with closing(connect(state.journal_path(other), writable=False)) as connection:
+            path = state.journal_path(other)
+            with closing(connect(path, writable=False, at_rest=not live and not _has_wal(path))) as connection:
                 if read_facts(connection).base_url != base_url:
                     continue
                 if live:
@@ -61,12 +65,18 @@ def claim_devices(
                         raise _also_live(other)
                 if live or _may_still_settle(connection, clock, now_ns):
                     _take_later(not_before_ns, connection, devices, clock, now_ns)
-        except (sqlite3.Error, HostError) as error:
-            if live or isinstance(error, RunBusyError):
-                raise
+        except RunBusyError:
+            raise
+        except (FleetopsError, OSError, *UNREADABLE) as error:
             # A damaged journal of a dead run must not keep every other run from starting.
-            continue
+            if live:
+                raise _unreadable(other, error) from None
     return not_before_ns
+
+
+def _has_wal(path: Path) -> bool:
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def _refuse_shared(other: str, connection: sqlite3.Connection, devices: Mapping[str, int]) -> None:
@@ -86,6 +96,13 @@ def _also_live(other: str) -> RunBusyError:
     )
 
 
+def _unreadable(other: str, error: Exception) -> JournalError:
+    return JournalError(
+        f"run {other} is live, but its journal cannot be read: {error}",
+        hint="which devices it holds is not known: wait until it is over, or stop it",
+    )
+
+
 def _may_still_settle(connection: sqlite3.Connection, clock: RunClock, now_ns: int) -> bool:
     """Whether a run that is over ended so recently that a device of it may not have settled."""
     rows = connection.execute("SELECT boot_id, wall_minus_boot_ns, ended_ns, policy FROM process").fetchall()
@@ -96,8 +113,7 @@ def _may_still_settle(connection: sqlite3.Connection, clock: RunClock, now_ns: i
     for boot, wall_minus_boot_ns, ended_ns, policy_json in rows:
         over_ns = ended_ns
         if over_ns is None:
-            timeouts = Policy.from_json(policy_json).timeouts
-            over_ns = last_intent_ns + timeouts.connect_ns + timeouts.read_ns
+            over_ns = last_intent_ns + longest_attempt_ns(Policy.from_json(policy_json))
         if over_ns + clock.shift_ns(boot, wall_minus_boot_ns) + longest_ns > now_ns:
             return True
     return False
@@ -110,7 +126,7 @@ def _take_later(
     clock: RunClock,
     now_ns: int,
 ) -> None:
-    theirs = settling_devices(connection, clock, now_ns=now_ns, of_open_steps=True)
+    theirs = settling_devices(connection, clock, now_ns=now_ns).after_any_ns
     if not theirs:
         return
     for device, serial in connection.execute("SELECT device, serial FROM device"):

@@ -7,10 +7,11 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fleetops.errors import JournalError, UsageError
 from fleetops.journal.store import connect
+from fleetops.policy import parse_rate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,9 @@ class Action(StrEnum):
     CONTINUE = "continue"
     ABORT = "abort"
     RATE = "rate"
+
+
+_KNOWN: Final = frozenset(Action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,15 @@ def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> Non
     """Leave a command for the process that drives a run.
 
     Raises:
-        UsageError: There is no such run, or no process drives it.
+        UsageError: There is no such run, no process drives it, or the rate is none.
         JournalError: The journal cannot be written.
     """
     path = state.journal_path(run_id)
+    if action is Action.RATE:
+        try:
+            parse_rate(argument)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     with closing(connect(path, writable=True)) as connection:
         if not state.is_live(run_id):
             raise UsageError(
@@ -67,13 +76,14 @@ def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> Non
 class Inbox:
     """The commands that come in for the process that drives a run.
 
-    What was asked before it was opened was asked of an earlier process, and is not looked at.
+    Args:
+        path: The run's journal.
+        after: The last command that was asked of an earlier process, by `RunStore.asked_before`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, after: int) -> None:
         self._connection = connect(path, writable=False)
-        row = self._connection.execute("SELECT coalesce(max(command), 0) FROM command").fetchone()
-        self._seen: int = row[0]
+        self._seen = after
 
     def new(self) -> list[Command]:
         """The commands that came in since this was last asked, in order; none where the journal cannot be read now."""
@@ -85,7 +95,8 @@ class Inbox:
             return []
         if rows:
             self._seen = rows[-1][0]
-        return [Command(number, Action(action), argument) for number, action, argument in rows]
+        # What a newer version of fleetops asks for and this one does not know is left alone.
+        return [Command(number, Action(action), argument) for number, action, argument in rows if action in _KNOWN]
 
     def close(self) -> None:
         """Let go of the journal."""

@@ -6,6 +6,7 @@ No timer and no least size: an idle disk serves a single intent at once, and a b
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +76,7 @@ def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
             connection.executemany(_INTENT, batch.intents)
         connection.executemany(_FACT, [*batch.facts.items(), ("commits", str(commits))])
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -103,6 +104,9 @@ class GroupCommit:
 
     def withdrawn(self, step: int, attempt: int) -> None:
         """The intended attempt did not leave."""
+        # What a batch withdraws is taken out before its intents go in, so one of its own must not go in at all.
+        intents = self._batch.intents
+        intents[:] = [intent for intent in intents if intent[:2] != (step, attempt)]
         self._batch.withdrawn.append((step, attempt))
         self._noted.set()
 
@@ -167,7 +171,7 @@ class GroupCommit:
         try:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(write, self._connection, batch, self._commits + 1)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must not send
             batch.error = JournalError(
                 f"the journal cannot be written: {error}",
                 hint="free the disk or make it writable, then resume: what is not recorded is treated as unknown",
@@ -175,7 +179,9 @@ class GroupCommit:
             self._batch.keep_answers_of(batch)
         else:
             self._commits += 1
-            self._lock.count_commit(self._commits)
+            # The batch is durable all the same; without the count only a later loss of it would go unnoticed.
+            with suppress(OSError):
+                self._lock.count_commit(self._commits)
         finally:
             batch.written.set()
 

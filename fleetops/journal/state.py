@@ -29,6 +29,12 @@ def default_state_dir(env: Mapping[str, str]) -> Path:
     return Path(base) / "fleetops"
 
 
+def _cannot_open(path: Path, error: OSError) -> HostError:
+    return HostError(
+        f"cannot open {path}: {error.strerror}", hint="make it writable, or name another place in FLEETOPS_STATE_DIR"
+    )
+
+
 class RunLock:
     """Held by the one process that drives a run, for as long as it lives.
 
@@ -50,7 +56,7 @@ class RunLock:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise HostError(f"cannot open {path}: {error.strerror}") from None
+            raise _cannot_open(path, error) from None
         deadline_s = time.monotonic() + _BUSY_PATIENCE_S
         while True:
             try:
@@ -156,7 +162,7 @@ class StateDir:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise HostError(f"cannot open {path}: {error.strerror}") from None
+            raise _cannot_open(path, error) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

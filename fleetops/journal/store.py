@@ -9,19 +9,20 @@ import sqlite3
 from array import array
 from dataclasses import asdict
 from itertools import repeat
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from fleetops.errors import JournalError, UsageError
 from fleetops.journal.commits import GroupCommit
 from fleetops.journal.records import Loaded, RunFacts
 from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
-from fleetops.model import CODE_OF, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
+from fleetops.model import CODE_OF, NS_PER_S, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
 from fleetops.policy import Policy
+from fleetops.policy.pacing import longest_attempt_ns
 from fleetops.scheduler import Progress, StopReason, Trouble
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
     from pathlib import Path
 
     from fleetops.journal.clock import RunClock
@@ -39,6 +40,8 @@ def create_journal(path: Path, new: NewRun) -> None:
         JournalError: It cannot be written.
     """
     building = path.with_suffix(".new")
+    if path.exists():
+        raise JournalError(f"there is a journal {path} already", hint="nothing was sent; start the run again")
     try:
         os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with contextlib.closing(sqlite3.connect(building, isolation_level=None)) as connection:
@@ -52,8 +55,17 @@ def create_journal(path: Path, new: NewRun) -> None:
         building.rename(path)
         _make_durable(path.parent)
     except (OSError, sqlite3.Error) as error:
-        building.unlink(missing_ok=True)
-        raise JournalError(f"cannot write the journal {path}: {error}", hint="nothing was sent") from None
+        raise _cannot_write(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            building.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: Exception) -> JournalError:
+    return JournalError(
+        f"the journal {path} cannot be written: {error}",
+        hint="nothing was sent; free the disk or make it writable, or name another place in FLEETOPS_STATE_DIR",
+    )
 
 
 def _make_durable(path: Path) -> None:
@@ -96,14 +108,20 @@ def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
         connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, NULL)", skipped)
 
 
-def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+def connect(path: Path, *, writable: bool, at_rest: bool = False) -> sqlite3.Connection:
     """Open a journal file.
+
+    Args:
+        path: The file.
+        writable: Whether it is to be written.
+        at_rest: Whether nobody else has it open, and it has no -wal file: then none is made for reading it, which
+            nobody would clear away.
 
     Raises:
         UsageError: There is none.
         JournalError: It is not one of ours, or it is damaged.
     """
-    mode = "rw" if writable else "ro"
+    mode = "rw" if writable else "ro&immutable=1" if at_rest else "ro"
     connection = None
     try:
         connection = sqlite3.connect(
@@ -125,8 +143,20 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
         raise damaged(path, error) from None
     if (application_id, version) != (APPLICATION_ID, SCHEMA_VERSION):
         connection.close()
-        raise JournalError(f"{path} is not a journal that this version of fleetops can read")
+        raise _not_ours(path, application_id, version)
     return connection
+
+
+def _not_ours(path: Path, application_id: int, version: int) -> JournalError:
+    if application_id == APPLICATION_ID and version > SCHEMA_VERSION:
+        return JournalError(
+            f"the journal {path} was written by a newer version of fleetops",
+            hint="nothing was sent; use that version for this run",
+        )
+    return JournalError(
+        f"{path} is not a journal that this version of fleetops can read",
+        hint="nothing was sent. The file was cut or overwritten: put it back from where it was saved",
+    )
 
 
 def no_such_run(run_id: str) -> UsageError:
@@ -134,7 +164,11 @@ def no_such_run(run_id: str) -> UsageError:
     return UsageError(f"there is no run {run_id} on this host", hint="`fleetops runs` lists those there are")
 
 
-def damaged(path: Path, error: sqlite3.Error) -> JournalError:
+UNREADABLE: Final = (sqlite3.Error, ValueError, TypeError, LookupError)
+"""What comes of reading a damaged journal: SQLite's own errors, and rows that do not hold what the schema says."""
+
+
+def damaged(path: Path, error: Exception) -> JournalError:
     """What to say of a journal that cannot be read."""
     return JournalError(
         f"the journal {path} cannot be read: {error}",
@@ -157,6 +191,7 @@ class RunStore:
 
     Attributes:
         path: The file.
+        asked_before: The number of the last command that was asked of an earlier process; 0 where there is none.
     """
 
     def __init__(self, connection: sqlite3.Connection, lock: RunLock, path: Path, clock: RunClock) -> None:
@@ -164,6 +199,7 @@ class RunStore:
         self._lock = lock
         self.path = path
         self._clock = clock
+        self.asked_before: int = connection.execute("SELECT coalesce(max(command), 0) FROM command").fetchone()[0]
 
     @classmethod
     def open(cls, path: Path, lock: RunLock, clock: RunClock) -> Self:
@@ -173,21 +209,21 @@ class RunStore:
             JournalError: It is damaged, or it has lost its newest commits.
             UsageError: There is none.
         """
-        connection = connect(path, writable=True)
-        store = cls(connection, lock, path, clock)
-        try:
-            commits = store.commits()
-        except sqlite3.Error as error:
-            connection.close()
-            raise damaged(path, error) from None
-        if commits < lock.counted_commits():
-            connection.close()
-            raise JournalError(
-                f"the journal {path} has lost its newest entries: it holds {commits} commits of "
-                f"{lock.counted_commits()}",
-                hint="its -wal file was removed or cut. Put it back from where it was saved; resuming without it "
-                "could send answered steps again",
-            )
+        with contextlib.ExitStack() as failed:
+            connection = connect(path, writable=True)
+            failed.callback(connection.close)
+            try:
+                store = cls(connection, lock, path, clock)
+                commits, counted = store.commits(), lock.counted_commits()
+            except UNREADABLE as error:
+                raise damaged(path, error) from None
+            if commits < counted:
+                raise JournalError(
+                    f"the journal {path} has lost its newest entries: it holds {commits} commits of {counted}",
+                    hint="it was replaced by an older one, or its -wal file was removed or cut. Put them back from "
+                    "where they were saved; resuming without them could send answered steps again",
+                )
+            failed.pop_all()
         return store
 
     def commits(self) -> int:
@@ -203,34 +239,58 @@ class RunStore:
         """
         try:
             facts = read_facts(self._connection)
-            return Loaded(facts, self._policy(), self._steps(), self._progress(now_ns))
-        except sqlite3.Error as error:
+            steps = self._steps()
+            return Loaded(facts, self._policy(), steps, self._progress(steps, now_ns))
+        except UNREADABLE as error:
             raise damaged(self.path, error) from None
 
-    def change(self, base_url: str | None, change_policy: Callable[[Policy], Policy]) -> None:
+    @contextlib.contextmanager
+    def changing(self, base_url: str | None, change_policy: Callable[[Policy], Policy]) -> Iterator[None]:
         """Set what the run goes on with where it differs from what it was started with.
+
+        What is loaded in the body is so already; it stays so where the body ends well.
 
         Raises:
             JournalError: The journal cannot be read or written.
         """
         try:
             before = self._policy()
-            policy = change_policy(before)
+        except UNREADABLE as error:
+            raise damaged(self.path, error) from None
+        policy = change_policy(before)
+        if policy == before and base_url is None:
+            yield
+            return
+        try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._write_fact("policy", policy.to_json())
-            if base_url is not None:
-                self._write_fact("base_url", json.dumps(base_url))
-            for operation in OPERATIONS:
-                self._connection.execute(
-                    "UPDATE step SET settle_ns = ? WHERE operation = ? AND settle_ns = ?",
-                    (policy.settle.after_ns(operation), operation, before.settle.after_ns(operation)),
-                )
+            self._change(base_url, before, policy)
+            yield
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise damaged(self.path, error) from None
+            raise _cannot_write(self.path, error) from None
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _change(self, base_url: str | None, before: Policy, policy: Policy) -> None:
+        self._write_fact("policy", policy.to_json())
+        if base_url is not None:
+            self._write_fact("base_url", json.dumps(base_url))
+        for operation in OPERATIONS:
+            self._connection.execute(
+                "UPDATE step SET settle_ns = :after WHERE operation = :operation AND settle_ns = :before "
+                "AND settle_ns <> :after",
+                {
+                    "operation": operation,
+                    "before": before.settle.after_ns(operation),
+                    "after": policy.settle.after_ns(operation),
+                },
+            )
+        longest_ns = self._connection.execute("SELECT coalesce(max(settle_ns), 0) FROM step").fetchone()[0]
+        self._write_fact("longest_settle_ns", str(longest_ns))
 
     def _write_fact(self, key: str, value: str) -> None:
-        self._connection.execute("UPDATE run SET value = ? WHERE key = ? AND value <> ?", (value, key, value))
+        self._connection.execute("UPDATE run SET value = ? WHERE key = ?", (value, key))
 
     def begin(self, policy: Policy, *, now_ns: int) -> GroupCommit:
         """Note that this process drives the run from now on, and take its notes.
@@ -251,16 +311,21 @@ class RunStore:
                     policy.to_json(),
                 ),
             )
-        except sqlite3.Error as error:
-            raise JournalError(f"the journal {self.path} cannot be written: {error}", hint="nothing was sent") from None
+            commits = self.commits()
+            # The place for the count is taken while nothing is sent yet: on a full disk there may be none later.
+            self._lock.count_commit(commits)
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_write(self.path, error) from None
         process = cursor.lastrowid
         assert process is not None, "SQLite numbers the row"  # noqa: S101 - what an INSERT promises
-        return GroupCommit(self._connection, self._lock, process, self.commits())
+        return GroupCommit(self._connection, self._lock, process, commits)
 
     def close(self) -> None:
         """Close the file and let go of the run."""
-        self._connection.close()
-        self._lock.release()
+        try:
+            self._connection.close()
+        finally:
+            self._lock.release()
 
     def _policy(self) -> Policy:
         row = self._connection.execute("SELECT value FROM run WHERE key = 'policy'").fetchone()
@@ -273,9 +338,10 @@ class RunStore:
         codes = {operation.value: code for operation, code in CODE_OF.items()}
         rows = self._connection.execute("SELECT device, settle_ns, operation FROM step ORDER BY step")
         while chunk := rows.fetchmany(50_000):
-            device_of.extend([row[0] for row in chunk])
-            settle_ns_of.extend([row[1] for row in chunk])
-            operations.extend([codes[row[2]] for row in chunk])
+            of_device, settle_ns, names = zip(*chunk, strict=True)
+            device_of.extend(of_device)
+            settle_ns_of.extend(settle_ns)
+            operations.extend(map(codes.__getitem__, names))
         return Steps(
             serials=[serial for serial, _ in devices],
             groups=groups if any(groups) else (),
@@ -284,38 +350,43 @@ class RunStore:
             settle_ns_of=settle_ns_of,
         )
 
-    def _progress(self, now_ns: int) -> Progress:
-        count = self._connection.execute("SELECT count(*) FROM step").fetchone()[0]
+    def _progress(self, steps: Steps, now_ns: int) -> Progress:
         code_of = {outcome.value: code for code, outcome in enumerate(OUTCOMES, start=1)}
-        outcomes = bytearray(count)
+        outcomes = bytearray(len(steps))
         for step, outcome in self._connection.execute("SELECT step, outcome FROM result"):
             outcomes[step] = code_of[outcome]
         troubles, lost = self._troubles(now_ns)
+        settling = settling_devices(self._connection, self._clock, now_ns=now_ns)
         return Progress(
             outcomes=outcomes,
             troubles=troubles,
             lost=lost,
-            not_before_ns=settling_devices(self._connection, self._clock, now_ns=now_ns),
-            disturbed_until_ns=settling_devices(self._connection, self._clock, now_ns=now_ns, of_open_steps=True),
+            not_before_ns=settling.after_finished_ns,
+            disturbed_until_ns=settling.after_any_ns,
             hold_until_ns=self._hold_until_ns(now_ns),
-            unconfirmed=self._unconfirmed(outcomes),
+            unconfirmed=self._unconfirmed(steps, outcomes, troubles),
             gate_waived=self._last_end_reason() == StopReason.GATE_FAILED,
         )
 
-    def _unconfirmed(self, outcomes: bytearray) -> dict[int, int]:
+    def _unconfirmed(self, steps: Steps, outcomes: bytearray, tried: Container[int]) -> dict[int, int]:
         """The accepted steps that are still to be confirmed: the last of their device that anything was done about."""
         confirm = self._policy().confirm
         if not confirm.enabled:
             return {}
-        rows = self._connection.execute("SELECT step, device FROM step ORDER BY step")
-        tried = {step for (step,) in self._connection.execute("SELECT DISTINCT step FROM attempt")}
-        latest = set({device: step for step, device in rows if outcomes[step] or step in tried}.values())
+        latest = array("I", bytes(4 * len(steps.serials)))
+        for step, device in enumerate(steps.device_of):
+            if outcomes[step] or step in tried:
+                latest[device] = step
         accepted = self._connection.execute(
-            "SELECT step, sent_ns, operation FROM attempt JOIN result USING (step) JOIN step USING (step) "
-            "WHERE kind = 'accepted' AND outcome = 'accepted' AND result.reason IS NULL"
+            "SELECT r.step, a.sent_ns FROM result r CROSS JOIN attempt a USING (step) "
+            "WHERE r.outcome = 'accepted' AND r.reason IS NULL AND a.kind = 'accepted' ORDER BY r.step"
         )
-        wanted = set(confirm.operations)
-        return {step: sent_ns for step, sent_ns, operation in accepted if step in latest and operation in wanted}
+        wanted = frozenset(confirm.operations)
+        return {
+            step: sent_ns
+            for step, sent_ns in accepted
+            if latest[steps.device_of[step]] == step and steps.operation(step) in wanted
+        }
 
     def _last_end_reason(self) -> str | None:
         row = self._connection.execute("SELECT end_reason FROM process ORDER BY process DESC LIMIT 1").fetchone()
@@ -342,56 +413,72 @@ class RunStore:
 
     def _hold_until_ns(self, now_ns: int) -> int:
         """The hold that an earlier process was under, or the quiet time after its last send that keeps the rate."""
-        row = self._connection.execute("SELECT value FROM run WHERE key = 'hold_until_ns'").fetchone()
         last = self._connection.execute(
-            "SELECT boot_id, wall_minus_boot_ns, policy FROM process ORDER BY process DESC LIMIT 1"
+            "SELECT boot_id, wall_minus_boot_ns, process FROM process "
+            "WHERE process = coalesce((SELECT max(process) FROM attempt), (SELECT max(process) FROM process))"
         ).fetchone()
         if last is None:
             return 0
-        boot, wall_minus_boot_ns, policy_json = last
-        policy = Policy.from_json(policy_json)
-        spacing_ns = round(1e9 / min(1.0, policy.rate.per_s))
+        boot, wall_minus_boot_ns, process = last
         shift_ns = self._clock.shift_ns(boot, wall_minus_boot_ns)
         # An attempt without an answer left at some time before now.
         last_sent_ns: int = self._connection.execute(
-            "SELECT coalesce(max(coalesce(sent_ns, answered_ns, ?)), 0) FROM attempt", (now_ns - shift_ns,)
+            "SELECT coalesce(max(coalesce(sent_ns, answered_ns, ?)), 0) FROM attempt WHERE process = ?",
+            (now_ns - shift_ns, process),
         ).fetchone()[0]
-        quiet_until_ns = last_sent_ns + shift_ns + spacing_ns
+        row = self._connection.execute("SELECT value FROM run WHERE key = 'hold_until_ns'").fetchone()
+        policy = self._policy()
+        spacing_ns = round(NS_PER_S / min(1.0, policy.rate.per_s))
+        quiet_until_ns = min(last_sent_ns + shift_ns, now_ns) + spacing_ns
         held_until_ns = int(row[0]) + shift_ns if row else 0
         return min(max(quiet_until_ns, held_until_ns), now_ns + max(policy.throttling.longest_hold_ns, spacing_ns))
 
 
-def settling_devices(
-    connection: sqlite3.Connection, clock: RunClock, *, now_ns: int, of_open_steps: bool = False
-) -> dict[int, int]:
-    """By device of a journal, when it will have settled from what it was last told; settled ones are left out.
+class Settling(NamedTuple):
+    """When devices will have settled from what a run last told them; those that have are left out.
+
+    Attributes:
+        after_finished_ns: By device, from steps that have their outcome.
+        after_any_ns: By device, from whatever may have run, steps without an outcome included: within a run these back
+            off for a shorter time, towards other runs and to its group the device is disturbed.
+    """
+
+    after_finished_ns: dict[int, int]
+    after_any_ns: dict[int, int]
+
+
+def settling_devices(connection: sqlite3.Connection, clock: RunClock, *, now_ns: int) -> Settling:
+    """The devices of a journal that still settle.
 
     Args:
         connection: The journal, of this run or of another.
         clock: The clock whose terms the times are wanted in.
         now_ns: The time now.
-        of_open_steps: Whether attempts of steps without an outcome count: within a run they do not, there the
-            backoff applies; towards other runs they do.
     """
-    not_before_ns: dict[int, int] = {}
+    frames: dict[int, tuple[int, int]] = {}
     for process, boot, wall_minus_boot_ns, policy_json in connection.execute(
         "SELECT process, boot_id, wall_minus_boot_ns, policy FROM process"
-    ).fetchall():
-        shift_ns = clock.shift_ns(boot, wall_minus_boot_ns)
-        timeouts = Policy.from_json(policy_json).timeouts
-        lost_ns = timeouts.connect_ns + timeouts.read_ns
-        rows = connection.execute(
-            "SELECT s.device, s.settle_ns, "
-            "coalesce(a.answered_ns, coalesce(a.sent_ns, a.intent_ns) + :lost) AS over_ns "
-            "FROM attempt a JOIN step s USING (step) LEFT JOIN result r USING (step) "
-            "WHERE a.process = :process AND (a.kind IS NULL OR a.kind IN ('accepted', 'maybe', 'bad_reply')) "
-            "AND (:open OR r.step IS NOT NULL) AND over_ns + s.settle_ns > :settled",
-            {"lost": lost_ns, "process": process, "open": of_open_steps, "settled": now_ns - shift_ns},
-        )
-        for device, settle_ns, over_ns in rows:
-            due_ns = min(over_ns + shift_ns, now_ns) + settle_ns
-            not_before_ns[device] = max(not_before_ns.get(device, 0), due_ns)
-    return not_before_ns
+    ):
+        longest_ns = longest_attempt_ns(Policy.from_json(policy_json))
+        frames[process] = (clock.shift_ns(boot, wall_minus_boot_ns), longest_ns)
+    settling = Settling({}, {})
+    # Coarse, so that one pass over the attempts does for all processes: settled in the terms of whichever of them.
+    settled_ns = now_ns - max((shift_ns + lost_ns for shift_ns, lost_ns in frames.values()), default=0)
+    rows = connection.execute(
+        "SELECT s.device, s.settle_ns, a.process, a.answered_ns, coalesce(a.sent_ns, a.intent_ns) AS left_ns, "
+        "r.step IS NOT NULL FROM attempt a CROSS JOIN step s USING (step) LEFT JOIN result r USING (step) "
+        "WHERE (a.kind IS NULL OR a.kind IN ('accepted', 'maybe', 'bad_reply')) "
+        "AND coalesce(a.answered_ns, a.sent_ns, a.intent_ns) + s.settle_ns > ?",
+        (settled_ns,),
+    )
+    for device, settle_ns, process, answered_ns, left_ns, finished in rows:
+        shift_ns, lost_ns = frames[process]
+        over_ns = (left_ns + lost_ns if answered_ns is None else answered_ns) + shift_ns
+        if over_ns + settle_ns > now_ns:
+            due_ns = min(over_ns, now_ns) + settle_ns
+            for due in settling if finished else settling[1:]:
+                due[device] = max(due.get(device, 0), due_ns)
+    return settling
 
 
 def final_outcomes(connection: sqlite3.Connection) -> dict[Outcome, int]:

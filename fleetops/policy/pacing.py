@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from array import array
 from math import ceil
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fleetops.model import NS_PER_S
+
+if TYPE_CHECKING:
+    from fleetops.policy import Policy
 
 CATCH_UP_S: Final = 0.02
 """How much time a late timer may make up for: the slack of the bucket that paces, in seconds of the rate."""
@@ -18,6 +21,16 @@ PACED_SHARE: Final = 0.996
 def bucket_size(per_s: float, burst: int = 0) -> float:
     """How many operations the leaky bucket that paces holds."""
     return 1 + per_s * CATCH_UP_S + burst
+
+
+DISK_PATIENCE_NS: Final = 60 * NS_PER_S
+"""How long a commit may take before an attempt is reckoned to be over too soon."""
+
+
+def longest_attempt_ns(policy: Policy) -> int:
+    """How long after its intent an attempt may last: it waits for the disk, the bound of the rate, and the service."""
+    timeouts = policy.timeouts
+    return DISK_PATIENCE_NS + round(NS_PER_S / min(1.0, policy.rate.per_s)) + timeouts.connect_ns + timeouts.read_ns
 
 
 class SlidingSecond:

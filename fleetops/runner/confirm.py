@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from fleetops.control import DeviceFilter, InventoryError, find_devices
-from fleetops.errors import FleetopsError
+from fleetops.errors import AbortedError, FleetopsError
 from fleetops.model import NS_PER_S
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class Confirmer:
             pass
         except FleetopsError as error:
             self.fail(error)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end in good order
+            # Its own words are left out: they may quote the request, and the token with it.
+            self.fail(AbortedError(f"the inventory's client failed: {type(error).__name__}"))
+            return
         for look in looks:
             self._seen(look, found.get(self.steps.serials[look.device]))
 

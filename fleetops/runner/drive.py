@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOOK_S: Final = 0.1
 """How often a send that waits for the bound looks whether it may still leave."""
+_LONGEST_WAIT_S: Final = 30.0
+"""The event loop's clock stands still while the host sleeps, the run's does not: so it is looked at now and then."""
 _CANCELLED: Final = Reply(ReplyKind.MAYBE, Reason.INTERRUPTED, detail="cancelled by the operator")
 _CRASHED: Final = Reply(ReplyKind.MAYBE, Reason.CRASHED, detail="the process ended before an answer was recorded")
 
@@ -160,6 +162,7 @@ class Runner:
     def set_rate(self, per_s: float) -> None:
         """Send at another rate from now on, in operations per second."""
         self._scheduler.set_rate(per_s, self._clock.now_ns())
+        self._gate.ask(per_s)
         self._look_again()
 
     def _changed_now(self) -> None:
@@ -171,7 +174,7 @@ class Runner:
     async def _pace_read(self) -> None:
         """Wait until the inventory may be read: a read takes a slot as a send does, in its turn."""
         scheduler, clock = self._scheduler, self._clock
-        await self._gate.slot(scheduler.per_s, scheduler.asked_per_s)
+        await self._gate.slot(scheduler.per_s)
         while (wait_ns := max(self._gate.wait_ns(), scheduler.hold_until_ns - clock.now_ns())) > 0:  # noqa: ASYNC110 - time passes, nothing happens
             await anyio.sleep(wait_ns / NS_PER_S)
         self._gate.sent()
@@ -231,7 +234,7 @@ class Runner:
         """Hand `send` to a worker once the gate has a slot; the operator does not wait for the slot."""
         has_slot = False
         with anyio.CancelScope() as self._slot_scope:
-            await self._gate.slot(self._scheduler.per_s, self._scheduler.asked_per_s)
+            await self._gate.slot(self._scheduler.per_s)
             has_slot = True
         self._slot_scope = None
         if has_slot and self._scheduler.may_send(send.step, self._clock.now_ns()):
@@ -243,7 +246,8 @@ class Runner:
         if until_ns is None:
             await self._changed.wait()
         else:
-            with anyio.move_on_after(max(0, until_ns - self._clock.now_ns()) / NS_PER_S):
+            wait_s = max(0, until_ns - self._clock.now_ns()) / NS_PER_S
+            with anyio.move_on_after(min(wait_s, _LONGEST_WAIT_S)):
                 await self._changed.wait()
         self._changed = anyio.Event()
 
@@ -260,7 +264,7 @@ class Runner:
         try:
             await self._journal.intend(step, attempt, self._clock.now_ns())
         except JournalError as error:
-            self._scheduler.withdraw(step)
+            self._withdraw(send)
             self.stop(StopReason.HOST_FAILED, error.message)
             return
         except anyio.get_cancelled_exc_class():
@@ -275,6 +279,11 @@ class Runner:
         except anyio.get_cancelled_exc_class():
             self._note(send, sent_ns, _CANCELLED)
             raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end in good order
+            # Its own words are left out: they may quote the request, and the token with it.
+            broken = f"the control plane's client failed: {type(error).__name__}"
+            self.stop(StopReason.HOST_FAILED, broken)
+            reply = Reply(ReplyKind.MAYBE, Reason.CRASHED, detail=broken)
         self._note(send, sent_ns, reply)
 
     async def _pass_bound(self, send: Send) -> bool:

@@ -26,20 +26,15 @@ class Gate:
         self._burst = policy.burst
         self._now_ns = now_ns
         self._bound = SlidingSecond(policy.rate.per_s, policy.burst)
-        self._asked_per_s = policy.rate.per_s
         self._per_s = 0.0
         self._limiter = AsyncLimiter(1)
 
-    async def slot(self, per_s: float, asked_per_s: float) -> None:
-        """Wait until one more operation may be taken up.
+    def ask(self, per_s: float) -> None:
+        """From now on no sliding second may carry more than this rate; what left before counts against it."""
+        self._bound.change(per_s, self._burst)
 
-        Args:
-            per_s: The rate in force, in operations per second.
-            asked_per_s: The rate asked for, which no sliding second may carry more than.
-        """
-        if asked_per_s != self._asked_per_s:
-            self._bound.change(asked_per_s, self._burst)
-            self._asked_per_s = asked_per_s
+    async def slot(self, per_s: float) -> None:
+        """Wait until one more operation may be taken up, at the rate in force, in operations per second."""
         if per_s != self._per_s:
             await self._pace(per_s)
         await self._limiter.acquire()

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import secrets
 import signal
+import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import anyio.to_thread
 
-from fleetops.journal import Action, Inbox, RunClock, RunStore, claim_devices, create_journal
+from fleetops.errors import UsageError
+from fleetops.journal import Action, Inbox, Loaded, RunClock, RunStore, claim_devices, create_journal
 from fleetops.journal.store import no_such_run
+from fleetops.model import OUTCOMES, Outcome
 from fleetops.policy import parse_rate
 from fleetops.runner.drive import Runner
-from fleetops.scheduler import Scheduler, StopReason
+from fleetops.scheduler import Progress, Scheduler, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
 
+    from anyio.abc import TaskStatus
+
     from fleetops.control import ControlPlane, Inventory
-    from fleetops.journal import Loaded, NewRun, StateDir
+    from fleetops.journal import NewRun, StateDir
     from fleetops.model import Steps
     from fleetops.policy import Policy
     from fleetops.runner.drive import Pace
-    from fleetops.scheduler import Progress
 
     Watch = Callable[[Runner], Coroutine[Any, Any, None]]
 
 _LOOK_FOR_COMMANDS_S: Final = 0.5
+"""How often, in seconds, it is looked whether an operator has asked for something."""
 
 
 def new_run_id() -> str:
@@ -95,10 +100,12 @@ class Session:
                     lock.release()
                     lock.path.unlink(missing_ok=True)
                     raise
-            store = RunStore.open(state.journal_path(run_id), lock, clock)
+            with ExitStack() as failed:
+                failed.callback(lock.release)
+                store = RunStore.open(state.journal_path(run_id), lock, clock)
+                failed.pop_all()
             held.callback(store.close)
-            loaded = store.load(now_ns=clock.now_ns())
-            yield cls(store, clock, _settling_also(loaded, settling))
+            yield cls(store, clock, _settling_also(_just_made(new), settling))
 
     @classmethod
     @contextmanager
@@ -137,18 +144,17 @@ class Session:
                     store = RunStore.open(path, lock, clock)
                     failed.pop_all()
                 held.callback(store.close)
-                store.change(base_url, change_policy)
-                loaded = store.load(now_ns=clock.now_ns())
-                devices = _unfinished_devices(loaded)
-                settling = claim_devices(
-                    state,
-                    run_id,
-                    loaded.facts.base_url,
-                    devices,
-                    clock,
-                    now_ns=clock.now_ns(),
-                    alongside=alongside,
-                )
+                with store.changing(base_url, change_policy):
+                    loaded = store.load(now_ns=clock.now_ns())
+                    settling = claim_devices(
+                        state,
+                        run_id,
+                        loaded.facts.base_url,
+                        _unfinished_devices(loaded),
+                        clock,
+                        now_ns=clock.now_ns(),
+                        alongside=alongside,
+                    )
             yield cls(store, clock, _settling_also(loaded, settling))
 
     async def drive(
@@ -171,8 +177,11 @@ class Session:
 
         Raises:
             JournalError: The end of the run could not be recorded.
+            UsageError: The policy has devices confirmed, and there is no inventory.
         """
         loaded, clock = self.loaded, self._clock
+        if loaded.policy.confirm.enabled and inventory is None:
+            raise UsageError("the policy has devices confirmed, which takes an inventory to look in")
         journal = self._store.begin(loaded.policy, now_ns=clock.now_ns())
         scheduler = Scheduler(
             loaded.steps,
@@ -187,8 +196,13 @@ class Session:
         )
         reason = StopReason.HOST_FAILED
         try:
-            with closing(Inbox(self._store.path)) as inbox:
+            with closing(Inbox(self._store.path, self._store.asked_before)) as inbox:
                 reason = await self._drive(runner, inbox, watch)
+        except anyio.get_cancelled_exc_class():
+            reason = StopReason.INTERRUPTED
+            raise
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from group
         finally:
             await journal.close(now_ns=clock.now_ns(), reason=reason, detail=scheduler.detail)
         return Ended(reason, scheduler.detail)
@@ -199,20 +213,28 @@ class Session:
         reason = StopReason.INTERRUPTED
         async with anyio.create_task_group() as beside:
             with anyio.CancelScope() as driving:
-                beside.start_soon(_obey_signals, runner, driving)
+                if threading.current_thread() is threading.main_thread():
+                    await beside.start(_obey_signals, runner, driving)
                 beside.start_soon(_obey_commands, runner, inbox)
                 if watch is not None:
-                    beside.start_soon(watch, runner)
+                    beside.start_soon(_show, watch, runner)
                 reason = await runner.drive(lost)
             beside.cancel_scope.cancel()
         return reason
 
 
-async def _obey_signals(runner: Runner, driving: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+async def _obey_signals(
+    runner: Runner, driving: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    # Whoever had the run ignore hang-ups (nohup) wants it to outlive the terminal.
+    hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *hang_up) as signals:
+        task_status.started()
+        stopping = False
         async for _ in signals:
-            if runner.snapshot().stopping is StopReason.INTERRUPTED:
+            if stopping:
                 driving.cancel()
+            stopping = True
             runner.stop(StopReason.INTERRUPTED)
 
 
@@ -228,7 +250,35 @@ async def _obey_commands(runner: Runner, inbox: Inbox) -> None:
                 case Action.ABORT:
                     runner.stop(StopReason.ABORTED, "by the operator")
                 case Action.RATE:
-                    runner.set_rate(parse_rate(command.argument).per_s)
+                    # What is no rate was not put there by `ask`, and is no reason to let a run die.
+                    with suppress(ValueError):
+                        runner.set_rate(parse_rate(command.argument).per_s)
+
+
+async def _show(watch: Watch, runner: Runner) -> None:
+    """Have the run watched for as long as that works."""
+    try:
+        await watch(runner)
+    except OSError:
+        # The terminal or the pipe has gone; the run is in the journal all the same.
+        return
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end in good order
+        runner.stop(StopReason.HOST_FAILED, f"the display of progress failed: {type(error).__name__}: {error}")
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _just_made(new: NewRun) -> Loaded:
+    """What the journal of a new run says, without reading all of it back."""
+    outcomes = bytearray(len(new.steps))
+    if new.skipped:
+        skipped = OUTCOMES.index(Outcome.SKIPPED) + 1
+        for step, device in enumerate(new.steps.device_of):
+            outcomes[step] = skipped if device in new.skipped else 0
+    return Loaded(new.facts, new.policy, new.steps, Progress(outcomes=outcomes))
 
 
 def _settling_also(loaded: Loaded, settling: Mapping[int, int]) -> Loaded:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EPOCH_NS: Final = 1_767_225_600 * NS_PER_S
 """2026-01-01 in UTC, when every simulated story begins."""
-MOST_LIVES: Final = 200
+MOST_LIVES: Final = 500
 """Processes that one story may take; a run that needs more is stuck."""
 MOST_EVENTS: Final = 200_000
 

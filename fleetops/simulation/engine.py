@@ -174,7 +174,7 @@ class Engine:
         instruction = scheduler.next(now_ns)
         if type(instruction) is Send:
             self._slot_for = instruction
-            self._act_ns = self._gate.slot_ns(now_ns, scheduler.per_s, scheduler.asked_per_s)
+            self._act_ns = self._gate.slot_ns(now_ns, scheduler.per_s)
         elif type(instruction) is Wait:
             self._act_ns = _NEVER if instruction.until_ns is None else instruction.until_ns
         else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from fleetops.model import GOOD, NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
+from fleetops.policy.pacing import longest_attempt_ns
 from fleetops.scheduler import Finish, Hold, Progress, Skip, StopReason, Trouble
 
 if TYPE_CHECKING:
@@ -279,10 +280,9 @@ class ModelJournal:
         for (step, _), row in self.attempts.items():
             if not (row.kind is None or row.kind.may_have_run) or not (of_open_steps or step in self.results):
                 continue
-            timeouts = self.processes[row.process].policy.timeouts
             over_ns = row.answered_ns
             if over_ns is None:
-                over_ns = row.intent_ns + timeouts.connect_ns + timeouts.read_ns
+                over_ns = row.intent_ns + longest_attempt_ns(self.processes[row.process].policy)
             settle_ns = self._steps.settle_ns_of[step]
             if over_ns + settle_ns > now_ns:
                 device = self._steps.device_of[step]

@@ -18,24 +18,18 @@ class VirtualGate:
     def __init__(self, policy: Policy) -> None:
         self._burst = policy.burst
         self._bound = SlidingSecond(policy.rate.per_s, policy.burst)
-        self._asked_per_s = policy.rate.per_s
         self._per_s = 0.0
         self._size = 0.0
         self._leak_per_ns = 0.0
         self._level = 0.0
         self._looked_ns = 0
 
-    def slot_ns(self, now_ns: int, per_s: float, asked_per_s: float) -> int:
-        """When one more operation may be taken up; it is, then.
+    def ask(self, per_s: float) -> None:
+        """From now on no sliding second may carry more than this rate; what left before counts against it."""
+        self._bound.change(per_s, self._burst)
 
-        Args:
-            now_ns: The time now.
-            per_s: The rate in force, in operations per second.
-            asked_per_s: The rate asked for, which no sliding second may carry more than.
-        """
-        if asked_per_s != self._asked_per_s:
-            self._asked_per_s = asked_per_s
-            self._bound.change(asked_per_s, self._burst)
+    def slot_ns(self, now_ns: int, per_s: float) -> int:
+        """When one more operation may be taken up, at the rate in force, in operations per second; it is, then."""
         if per_s != self._per_s:
             self._pace(now_ns, per_s)
         level = 1 + self._level_at(now_ns)

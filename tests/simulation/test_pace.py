@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,62 +11,30 @@ from fleetops.policy import Policy
 from fleetops.runner import gate as real
 from fleetops.simulation.pace import VirtualGate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-
-class _NoWait(selectors.DefaultSelector):
-    """Passes the time that it is told to wait at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.now_s += max(1e-9, timeout or 0.0)
-        return []
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.selector = _NoWait()
-        super().__init__(self.selector)
-
-    def time(self) -> float:
-        return self.selector.now_s
-
-
-def in_virtual_time(main: Callable[[Callable[[], int]], Coroutine[Any, Any, list[int]]]) -> list[int]:
-    loop = _VirtualLoop()
-    try:
-        return loop.run_until_complete(main(lambda: round(loop.time() * NS_PER_S)))
-    finally:
-        loop.close()
-
 
 @pytest.mark.parametrize(("rate", "burst"), [("1/m", 0), ("2.5/s", 0), ("20/s", 3), ("1000/s", 0), ("1000/s", 50)])
-def test_slots_come_when_the_real_gate_gives_them(rate: str, burst: int) -> None:
+def test_slots_come_when_the_real_gate_gives_them(rate: str, burst: int, virtual_time: Any) -> None:
     policy = Policy.model_validate({"rate": rate, "burst": burst})
     per_s = policy.rate.per_s
 
-    async def take(now_ns: Callable[[], int]) -> list[int]:
-        gate = real.Gate(policy, now_ns)
+    async def take() -> list[int]:
+        gate = real.Gate(policy, virtual_time.now_ns)
         slots = []
         for number in range(200):
             if number == 100:
                 # A pause, after which the bucket is empty.
                 await asyncio.sleep(3 / per_s)
-            await gate.slot(per_s, per_s)
-            slots.append(now_ns())
+            await gate.slot(per_s)
+            slots.append(virtual_time.now_ns())
         return slots
 
-    expected = in_virtual_time(take)
+    expected = virtual_time.run(take)
     gate = VirtualGate(policy)
     now_ns, slots = 0, []
     for number in range(200):
         if number == 100:
             now_ns += round(3 * NS_PER_S / per_s)
-        now_ns = gate.slot_ns(now_ns, per_s, per_s)
+        now_ns = gate.slot_ns(now_ns, per_s)
         slots.append(now_ns)
     assert slots == pytest.approx(expected, rel=1e-4, abs=20_000_000 / per_s)
 
@@ -78,9 +45,9 @@ def gate_at(rate: str, burst: int = 0) -> VirtualGate:
 
 def test_a_burst_is_given_once() -> None:
     gate = gate_at("1/s", burst=3)
-    slots = [gate.slot_ns(0, 1.0, 1.0)]
+    slots = [gate.slot_ns(0, 1.0)]
     while len(slots) < 8:
-        slots.append(gate.slot_ns(slots[-1], 1.0, 1.0))
+        slots.append(gate.slot_ns(slots[-1], 1.0))
     assert slots[:4] == [0, 0, 0, 0]
     assert all(later - earlier > 0.9 * NS_PER_S for earlier, later in pairwise(slots[3:]))
 
@@ -89,10 +56,10 @@ def test_a_change_of_rate_is_no_reason_for_a_burst() -> None:
     gate = gate_at("10/s", burst=3)
     now_ns = 0
     for _ in range(4):
-        now_ns = gate.slot_ns(now_ns, 10.0, 10.0)
+        now_ns = gate.slot_ns(now_ns, 10.0)
     moments = []
     for step in range(20):
-        now_ns = gate.slot_ns(now_ns, 5.0 + step / 100, 10.0)
+        now_ns = gate.slot_ns(now_ns, 5.0 + step / 100)
         moments.append(now_ns)
     assert all(later - earlier > 0.15 * NS_PER_S for earlier, later in pairwise(moments))
 
@@ -102,5 +69,5 @@ def test_another_rate_that_is_asked_for_bounds_at_once() -> None:
     for _ in range(2):
         gate.sent(0)
     assert gate.free_at_ns() == NS_PER_S
-    gate.slot_ns(0, 3.0, 3.0)
+    gate.ask(3.0)
     assert gate.free_at_ns() == 0
