@@ -1,22 +1,20 @@
-"""How well plans predict: ten campaigns are planned, then run against a service on this host, and the two compared.
+"""How well plans predict: ten campaigns are planned, then run against the sandbox, and the two compared.
 
     python benchmarks/plan_fidelity.py [--only NAME] [--out docs/table.md]
 
-The service answers after a known time, so that what is compared is the plan and not a guess about the service. Takes
-about six minutes.
+The sandbox answers after a known time, and what this host adds to that is measured just before each campaign, so that
+what is compared is the plan and not a guess about the service. It takes about six minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import multiprocessing
 import os
-import random
 import sys
 import tempfile
 import time
-from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,30 +24,52 @@ from fleetops.control import parse_base_url, read_token
 from fleetops.journal import StateDir
 from fleetops.journal.views import RunView
 from fleetops.plan import Assumptions, make_plan
+from fleetops.sandbox import Fault, SandboxConfig, run_sandbox
+from fleetops.sandbox.config import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
 
 NS_PER_S = 1_000_000_000
-BODY = b'{"id": 1, "operation": "%s"}'
+DEVICES = 3000
+SLOW_S = 0.3
 
 
 @dataclass(frozen=True)
 class Service:
-    """How the service behaves.
+    """How the sandbox behaves.
 
     Attributes:
-        latency_s: Times to an answer; each request has one of them.
+        latency_s: The time to an answer.
+        slow: Share of requests that take 300 ms longer.
         failing: Share of requests that are answered with a 503.
         limit_per_s: Requests that are taken in a sliding second; None for any number.
-        retry_after_s: What a 429 asks to wait.
     """
 
-    latency_s: tuple[float, ...] = (0.1,)
+    latency_s: float = 0.1
+    slow: float = 0.0
     failing: float = 0.0
-    limit_per_s: int | None = None
-    retry_after_s: int = 2
+    limit_per_s: float | None = None
+
+    def sandbox(self) -> SandboxConfig:
+        """The sandbox that behaves so."""
+        faults = [("slow", self.slow, SLOW_S), ("unavailable", self.failing, None)]
+        return SandboxConfig(
+            devices=DEVICES,
+            latency_s=self.latency_s,
+            throttle_per_s=self.limit_per_s,
+            faults=tuple(Fault(kind, share=share, wait_s=wait_s) for kind, share, wait_s in faults if share),
+        )
+
+    def assumptions(self) -> Assumptions:
+        """What a plan has to reckon with."""
+        slow = round(20 * self.slow)
+        return Assumptions(
+            latency_s=(*[self.latency_s] * (20 - slow), *[self.latency_s + SLOW_S] * slow),
+            failing=self.failing,
+            limit_per_s=self.limit_per_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -69,63 +89,21 @@ class Case:
     service: Service = field(default_factory=Service)
 
 
-class Answering:
-    """The service: HTTP/1.1 with connections that stay open, on the loopback address."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._chance = random.Random(7)
-        self._taken: deque[float] = deque()
-
-    async def serve(self, port: Connection) -> None:
-        """Say on which port, then serve until killed."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        port.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(
-                int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
-            )
-            body = await reader.readexactly(length)
-            status, extra = self._verdict()
-            await asyncio.sleep(self._chance.choice(self._service.latency_s))
-            answer = BODY % body.split(b'"')[3]
-            writer.write(
-                b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s"
-                % (status, len(answer), extra, answer)
-            )
-
-    def _verdict(self) -> tuple[bytes, bytes]:
-        now_s, limit = time.monotonic(), self._service.limit_per_s
-        if limit is not None:
-            while self._taken and self._taken[0] <= now_s - 1:
-                self._taken.popleft()
-            if len(self._taken) >= limit:
-                return b"429 Too Many Requests", b"Retry-After: %d\r\n" % self._service.retry_after_s
-            self._taken.append(now_s)
-        if self._chance.random() < self._service.failing:
-            return b"503 Service Unavailable", b""
-        return b"200 OK", b""
-
-
-def serve(service: Service, port: Connection) -> None:
-    """The service's process."""
-    asyncio.run(Answering(service).serve(port))
+def serve(config: SandboxConfig, told: Connection) -> None:
+    """The sandbox's process."""
+    run_sandbox(config, ready=told.send)
 
 
 def sequences(devices: int, *operations: str, groups: int = 0, first: int = 0) -> list[tuple[str, str, str]]:
     """Rows: the same operations for so many devices, which are dealt out to so many groups."""
     return [
-        (f"CPE{number:06}", operation, f"olt-{number % groups}" if groups else "")
+        (f"ZQ{number + 1:09}", operation, f"olt-{number % groups}" if groups else "")
         for number in range(first, first + devices)
         for operation in operations
     ]
 
 
 SHORT = {"reboot": 4, "factory": 7, "device_factory": 7, "sync": 3, "reconf": 3}
-SPREAD = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.45, 0.6, 0.9)
 
 
 def cases() -> Iterator[Case]:
@@ -133,9 +111,9 @@ def cases() -> Iterator[Case]:
     yield Case("rate", sequences(600, "reboot"), {"rate": "20/s", "settle": SHORT})
     yield Case(
         "concurrency",
-        sequences(500, "sync"),
-        {"rate": "100/s", "concurrency": 4, "settle": SHORT},
-        Service(latency_s=(0.2,)),
+        sequences(400, "sync"),
+        {"rate": "100/s", "concurrency": 6, "settle": SHORT},
+        Service(latency_s=0.4),
     )
     yield Case("sequences", sequences(150, "factory", "sync", "reconf"), {"rate": "20/s", "settle": SHORT})
     yield Case(
@@ -149,7 +127,7 @@ def cases() -> Iterator[Case]:
     yield Case(
         "retries",
         sequences(500, "sync"),
-        {"rate": "20/s", "settle": SHORT},
+        {"rate": "20/s", "settle": SHORT, "retries": {"backoff": "fixed", "attempts": 8}},
         Service(failing=0.08),
     )
     yield Case(
@@ -166,9 +144,9 @@ def cases() -> Iterator[Case]:
             *sequences(80, "sync", "reboot", first=260),
         ],
         {"rate": "18/s", "concurrency": 6, "settle": SHORT},
-        Service(latency_s=SPREAD),
+        Service(slow=0.2),
     )
-    yield Case("fast", sequences(6000, "sync"), {"rate": "250/s", "burst": 100, "concurrency": 64, "settle": SHORT})
+    yield Case("fast", sequences(1500, "sync"), {"rate": "60/s", "burst": 60, "concurrency": 32, "settle": SHORT})
     yield Case(
         "all at once",
         [*sequences(80, "factory", "sync", "reconf", groups=8), *sequences(120, "reboot", groups=8, first=80)],
@@ -178,9 +156,10 @@ def cases() -> Iterator[Case]:
             "waves": "5%,100%",
             "gate": "failed<=20%, unknown<=20%, soak 2s",
             "group_cap": 6,
+            "retries": {"backoff": "fixed", "attempts": 8},
             "resend": {"reboot": True, "factory": True, "destructive": True},
         },
-        Service(latency_s=SPREAD, failing=0.03),
+        Service(slow=0.2, failing=0.02),
     )
 
 
@@ -221,46 +200,60 @@ HEADER = (
 )
 
 
-def play(case: Case, folder: Path) -> Result:
-    """Plan a case, run it, and compare."""
-    manifest = folder / "manifest.csv"
-    manifest.write_text("serial_number,operation,group\n" + "".join(f"{','.join(row)}\n" for row in case.rows))
-    campaign = campaigns.validate(str(manifest), options=case.policy)
-    service = case.service
-    assumptions = Assumptions(
-        latency_s=service.latency_s,
-        failing=service.failing,
-        limit_per_s=service.limit_per_s,
-        retry_after_s=service.retry_after_s,
-    )
-    began_s = time.perf_counter()
-    said = make_plan(campaign, assumptions, start_ns=time.time_ns()).predictions
-    planned_in_s = time.perf_counter() - began_s
+@contextmanager
+def sandbox(config: SandboxConfig) -> Iterator[str]:
+    """A sandbox in a process of its own; its base URL."""
     here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("fork").Process(target=serve, args=(service, there), daemon=True)
+    server = multiprocessing.get_context("fork").Process(target=serve, args=(config, there), daemon=True)
     server.start()
     try:
-        state = StateDir(folder / "state")
-        connection = campaigns.Connection(
-            base_url=parse_base_url(f"http://127.0.0.1:{here.recv()}/api/v1"),
-            token=read_token({"FLEETOPS_TOKEN": "not-a-secret"}, None),
-        )
-        result = campaigns.run(campaign, connection, state, consent=True)
+        yield here.recv()
     finally:
         server.kill()
         server.join()
+
+
+def campaign_of(case: Case, folder: Path) -> campaigns.Campaign:
+    """The campaign of a case."""
+    manifest = folder / f"{case.name}.csv"
+    manifest.write_text("serial_number,operation,group\n" + "".join(f"{','.join(row)}\n" for row in case.rows))
+    return campaigns.validate(str(manifest), options=case.policy)
+
+
+def run(campaign: campaigns.Campaign, base_url: str, folder: Path) -> tuple[float, int, float]:
+    """Run a campaign: how long it took in seconds, requests, and the mean time from intent to answer in seconds."""
+    connection = campaigns.Connection(
+        base_url=parse_base_url(base_url), token=read_token({"FLEETOPS_TOKEN": TOKEN}, None)
+    )
+    state = StateDir(folder / "state")
+    result = campaigns.run(campaign, connection, state, consent=True)
     with RunView.open(state, result.run_id) as view, view.reading() as reader:
+        sends, busy_ns = reader.execute("SELECT count(sent_ns), avg(answered_ns - intent_ns) FROM attempt").fetchone()
         assert view.took_ns is not None
-        sends = reader.execute("SELECT count(sent_ns) FROM attempt").fetchone()[0]
-        return Result(
-            case.name,
-            len(campaign.steps),
-            said.makespan_s,
-            said.range_s,
-            view.took_ns / NS_PER_S,
-            planned_in_s,
-            (said.sends, sends),
-        )
+        return view.took_ns / NS_PER_S, sends, busy_ns / NS_PER_S
+
+
+def measured_host_s(folder: Path) -> float:
+    """What this host, client and sandbox together, adds to each request at present, in seconds."""
+    latency_s = 0.1
+    probe = Case("probe", sequences(60, "sync"), {"rate": "20/s"})
+    with sandbox(SandboxConfig(devices=DEVICES, latency_s=latency_s)) as base_url:
+        *_, busy_s = run(campaign_of(probe, folder), base_url, folder)
+    return max(0.0, busy_s - latency_s)
+
+
+def play(case: Case, folder: Path) -> Result:
+    """Plan a case, run it, and compare."""
+    campaign = campaign_of(case, folder)
+    assumptions = case.service.assumptions().model_copy(update={"host_s": measured_host_s(folder)})
+    began_s = time.perf_counter()
+    said = make_plan(campaign, assumptions, start_ns=time.time_ns()).predictions
+    planned_in_s = time.perf_counter() - began_s
+    with sandbox(case.service.sandbox()) as base_url:
+        took_s, sends, _ = run(campaign, base_url, folder)
+    return Result(
+        case.name, len(campaign.steps), said.makespan_s, said.range_s, took_s, planned_in_s, (said.sends, sends)
+    )
 
 
 def main() -> int:

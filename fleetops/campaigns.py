@@ -189,6 +189,7 @@ def run(
     consent: bool = False,
     alongside: bool = False,
     heed_window: bool = True,
+    plan: str = "",
     watch: Watch | None = None,
     started: Callable[[str], None] | None = None,
 ) -> RunResult:
@@ -201,6 +202,7 @@ def run(
         consent: Whether it is agreed that devices lose data, where the campaign has factory resets.
         alongside: Whether other runs may be live on the same control plane.
         heed_window: Whether the policy's maintenance windows count.
+        plan: What its plan predicted, as `fleetops.plan.Forecast` writes it; empty where it has none.
         watch: Called with the runner, to show how far it is.
         started: Called with the run's id, once the run is in the journal.
 
@@ -228,6 +230,7 @@ def run(
             base_url=connection.base_url,
             created_ns=time.time_ns(),
             carried_columns=tuple(map(str, campaign.manifest.carried.columns)),
+            plan=plan,
         ),
         policy=campaign.policy,
         steps=campaign.steps,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleetops.cli import check, init, look, operate, run, serve
+from fleetops.cli import check, init, look, operate, plan, run, serve
 from fleetops.version import __version__
 
 app = typer.Typer(
@@ -36,5 +36,5 @@ def fleetops(
     """Run operations on fleets of devices: validated, paced, journaled, resumable."""
 
 
-for module in (check, run, look, operate, serve, init):
+for module in (check, plan, run, look, operate, serve, init):
     module.register(app)

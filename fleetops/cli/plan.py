@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from fleetops.plan import Assumptions, Plan
 
 _PLAN_SUFFIX: Final = ".json"
+_LATEST_S: Final = 4_102_444_800
+"""The year 2100."""
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +74,7 @@ def plan(
 ) -> ExitCode:
     """Say what a campaign will do and how long it takes; nothing is sent, and no connection is opened."""
     from fleetops import campaigns
-    from fleetops.plan import render_text
+    from fleetops.plan import frozen_for, render_text
 
     if diff:
         return _diff(manifest, output)
@@ -88,6 +90,8 @@ def plan(
     if what_if is not None:
         return _what_if(campaign, assumptions, what_if, start_ns, heed_window=not now, output=output)
     made = planned(campaign, url, policy, options, assumptions, start_ns=start_ns, heed_window=not now)
+    if out is not None:
+        made = frozen_for(made, out)
     _write(made, out, html)
     typer.echo(made.to_json() if output is Format.JSON else render_text(made), nl=False)
     return ExitCode.OK
@@ -199,12 +203,11 @@ def _what_if(
 
 
 def _write(made: Plan, out: Path | None, html: Path | None) -> None:
-    from fleetops.plan import frozen_for, render_html
+    from fleetops.plan import render_html
 
     if out is not None:
-        frozen = frozen_for(made, out)
-        _save(out, frozen.to_json())
-        say(f"plan: {printable(str(out))}, digest {frozen.digest}")
+        _save(out, made.to_json())
+        say(f"plan: {printable(str(out))}, digest {made.digest}")
     if html is not None:
         _save(html, render_html(made))
         say(f"page: {printable(str(html))}")
@@ -230,9 +233,10 @@ def _moment_ns(text: str | None) -> int:
         return time.time_ns()
     try:
         moment = datetime.fromisoformat(text.strip())
-        if moment.tzinfo is None or moment.timestamp() < 0:
-            raise ValueError
-        return round(moment.timestamp() * NS_PER_S)
+        since_s = -1.0 if moment.tzinfo is None else moment.timestamp()
     except (ValueError, OverflowError):
+        since_s = -1.0
+    if not 0 <= since_s < _LATEST_S:
         hint = "write it with its zone: 2026-01-31T02:00+01:00, or 2026-01-31T01:00Z"
-        raise UsageError(f"{text[:40]!r} is not a moment", hint=hint) from None
+        raise UsageError(f"{text[:40]!r} is not a moment", hint=hint)
+    return round(since_s * NS_PER_S)

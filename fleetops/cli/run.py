@@ -18,7 +18,6 @@ from fleetops.cli.options import (
     CaOption,
     Format,
     FormatOption,
-    ManifestArgument,
     NowOption,
     PolicyFileOption,
     QuietOption,
@@ -28,6 +27,7 @@ from fleetops.cli.options import (
     base_url_or_default,
     takes_policy_options,
 )
+from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
 from fleetops.errors import ExitCode, HostError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    manifest: ManifestArgument,
+    manifest: Annotated[
+        str, typer.Argument(metavar="MANIFEST|PLAN.json", help="A CSV or YAML file, - for standard input, or a plan.")
+    ],
     options: dict[str, Any],
     policy: PolicyFileOption = None,
     report: ReportOption = _RESULTS,
@@ -70,14 +72,27 @@ def run(
 ) -> ExitCode:
     """Run the operations of a manifest, and write a report of what became of each."""
     from fleetops import campaigns
-    from fleetops.control import read_token
+    from fleetops.control import parse_base_url, read_token
     from fleetops.journal import StateDir, default_state_dir
+    from fleetops.plan import Forecast
 
-    campaign = campaigns.validate(manifest, policy_file=policy, options=options)
+    prediction = ""
+    if is_plan(manifest):
+        given = base_url or os.environ.get("FLEETOPS_BASE_URL")
+        made, campaign = campaign_of_plan(
+            manifest,
+            policy_file=policy,
+            options=options,
+            base_url=parse_base_url(given) if given else None,
+            heed_window=not now,
+        )
+        url, prediction = made.base_url, Forecast.of(made).model_dump_json()
+    else:
+        campaign = campaigns.validate(manifest, policy_file=policy, options=options)
+        url = base_url_or_default(base_url)
     _say_warnings(campaign, strict)
-    url = base_url_or_default(base_url)
     if dry_run:
-        return _dry_run(campaign, url, output)
+        return _dry_run(campaign, url, policy, options, heed_window=not now, output=output)
     connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
     consent = _consent(campaign, yes, from_stdin=manifest == "-")
     if now and campaign.policy.window:
@@ -99,6 +114,7 @@ def run(
             consent=consent,
             alongside=alongside,
             heed_window=not now,
+            plan=prediction,
             watch=_watch(quiet),
             started=started,
         )
@@ -159,26 +175,23 @@ def _say_warnings(campaign: Campaign, strict: bool) -> None:
     say()
 
 
-def _dry_run(campaign: Campaign, url: str, output: Format) -> ExitCode:
-    operations = {operation.value: count for operation, count in campaign.steps_by_operation().items()}
-    facts = {
-        "manifest": campaign.manifest.source,
-        "base_url": url,
-        "devices": campaign.devices,
-        "steps": len(campaign.steps),
-        "operations": operations,
-        "destructive_devices": campaign.destructive_devices(),
-        "excluded_devices": len(campaign.excluded),
-        "policy": json.loads(campaign.policy.to_json()),
-    }
-    if output is Format.JSON:
-        typer.echo(json.dumps(facts, indent=2))
-        return ExitCode.OK
-    typer.echo(f"{campaign.manifest.source}: {campaign.devices:,} devices, {len(campaign.steps):,} steps on {url}")
-    for operation, count in operations.items():
-        typer.echo(f"  {operation:<15} {count:>9,}")
-    policy = campaign.policy
-    typer.echo(f"at {policy.rate}, {policy.concurrency} in flight at most; nothing was sent")
+def _dry_run(
+    campaign: Campaign,
+    url: str,
+    policy_file: Path | None,
+    options: dict[str, Any],
+    *,
+    heed_window: bool,
+    output: Format,
+) -> ExitCode:
+    """The plan of what would be done, once all that a run checks without a connection has been checked."""
+    from fleetops.plan import render_text
+
+    made = planned(campaign, url, policy_file, options, assumed(url, None), heed_window=heed_window)
+    typer.echo(made.to_json() if output is Format.JSON else render_text(made), nl=False)
+    if campaign.destructive_devices():
+        say(f"a run resets {campaign.destructive_devices():,} devices to factory settings, and asks for consent")
+    say("nothing was sent")
     return ExitCode.OK
 
 
@@ -229,6 +242,7 @@ def _save_report(state: StateDir, run_ids: list[str], report: Path) -> None:
 
 def _finish(state: StateDir, result: RunResult, report: Path, output: Format) -> ExitCode:
     from fleetops.journal.views import RunView
+    from fleetops.plan import compare_with_run
     from fleetops.report.formats import Format as ReportFormat
     from fleetops.report.output import write_report
     from fleetops.report.summary import summarise
@@ -237,7 +251,10 @@ def _finish(state: StateDir, result: RunResult, report: Path, output: Format) ->
         write_report(view, ReportFormat.CSV, report)
         state_word = view.state
         text = summarise(view).text()
+        compared = compare_with_run(view)
     say(text)
+    if compared is not None:
+        say("\n".join(compared.lines()) + "\n")
     say(f"report: {printable(str(report))}")
     if output is Format.JSON:
         outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}

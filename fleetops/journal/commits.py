@@ -33,6 +33,7 @@ _ANSWER: Final = (
 _RESULT: Final = "INSERT OR REPLACE INTO result (step, outcome, reason, finished_ns, process) VALUES (?, ?, ?, ?, ?)"
 _EVENT: Final = "INSERT INTO event (at_ns, process, event, detail) VALUES (?, ?, ?, ?)"
 _FACT: Final = "INSERT OR REPLACE INTO run (key, value) VALUES (?, ?)"
+_COUNT: Final = "UPDATE run SET value = value + ? WHERE key = ?"
 
 
 @dataclass(slots=True)
@@ -61,13 +62,14 @@ class Batch:
 
 
 def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
-    """Write a batch in one durable transaction, and the number of commits with it."""
+    """Write a batch in one durable transaction, and with it how many commits, attempts and answers there are now."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        attempts, answers = len(batch.intents), 0
         if batch.withdrawn:
-            connection.executemany(_WITHDRAW, batch.withdrawn)
+            attempts -= connection.executemany(_WITHDRAW, batch.withdrawn).rowcount
         if batch.answers:
-            connection.executemany(_ANSWER, batch.answers)
+            answers = connection.executemany(_ANSWER, batch.answers).rowcount
         if batch.results:
             connection.executemany(_RESULT, batch.results)
         if batch.events:
@@ -75,6 +77,7 @@ def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
         if batch.intents:
             connection.executemany(_INTENT, batch.intents)
         connection.executemany(_FACT, [*batch.facts.items(), ("commits", str(commits))])
+        connection.executemany(_COUNT, [(attempts, "attempts"), (answers, "answers")])
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

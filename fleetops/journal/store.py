@@ -85,7 +85,7 @@ def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
     facts = {key: json.dumps(value) for key, value in asdict(new.facts).items()}
     facts["longest_settle_ns"] = str(max(steps.settle_ns_of, default=0))
     facts["policy"] = new.policy.to_json()
-    facts["commits"] = "0"
+    facts |= {"commits": "0", "attempts": "0", "answers": "0"}
     connection.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
     connection.executemany(
         "INSERT INTO device VALUES (?, ?, ?)",
@@ -215,6 +215,7 @@ class RunStore:
             try:
                 store = cls(connection, lock, path, clock)
                 commits, counted = store.commits(), lock.counted_commits()
+                whole = store._has_all_attempts()
             except UNREADABLE as error:
                 raise damaged(path, error) from None
             if commits < counted:
@@ -223,6 +224,12 @@ class RunStore:
                     hint="it was replaced by an older one, or its -wal file was removed or cut. Put them back from "
                     "where they were saved; resuming without them could send answered steps again",
                 )
+            if not whole:
+                raise JournalError(
+                    f"the journal {path} and its -wal file are not of one age: attempts that were counted are missing",
+                    hint="one of the two was replaced by an older one. Put both back as they were saved together; "
+                    "resuming without could send answered steps again",
+                )
             failed.pop_all()
         return store
 
@@ -230,6 +237,12 @@ class RunStore:
         """How many commits the journal holds."""
         row = self._connection.execute("SELECT value FROM run WHERE key = 'commits'").fetchone()
         return int(row[0])
+
+    def _has_all_attempts(self) -> bool:
+        """Whether no attempt or answer is missing; an older file under a newer -wal has the newest commits too."""
+        attempts, answers = self._connection.execute("SELECT count(*), count(answered_ns) FROM attempt").fetchone()
+        counted = dict(self._connection.execute("SELECT key, value FROM run WHERE key IN ('attempts', 'answers')"))
+        return bool(attempts >= int(counted["attempts"]) and answers >= int(counted["answers"]))
 
     def load(self, *, now_ns: int) -> Loaded:
         """The run as the journal has it, with times in terms of this process's clock.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ACCEPTED: Final = Reply(ReplyKind.ACCEPTED, http_status=200)
 _UNAVAILABLE: Final = Reply(ReplyKind.MAYBE, Reason.UNAVAILABLE, http_status=503)
-_EXAMPLE: Final = "write latency=200ms, failing=2%, limit=20/s, retry_after=5s, or some of these"
+_EXAMPLE: Final = "write latency=200ms, failing=2%, limit=20/s, retry_after=5s, host=6ms, or some of these"
 _HASH_BITS: Final = 32
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -38,6 +38,7 @@ class Assumptions(Part):
         failing: Share of attempts that are answered with a 503.
         limit_per_s: What the service takes in a second before it answers 429; None where nothing is known of a limit.
         retry_after_s: What a 429 asks to wait, in seconds.
+        host_s: What this host adds to each request, in seconds: its intent is made durable, its reply taken up.
         run_id: The run that this was measured in; None where it was not measured.
         samples: Answers that it was measured from.
     """
@@ -46,6 +47,7 @@ class Assumptions(Part):
     failing: float = Field(0.0, ge=0, le=1)
     limit_per_s: float | None = Field(None, gt=0, le=1e6)
     retry_after_s: Seconds = 1.0
+    host_s: Seconds = 0.006
     run_id: str | None = Field(None, max_length=64)
     samples: int = Field(0, ge=0)
 
@@ -53,6 +55,16 @@ class Assumptions(Part):
     def mean_latency_s(self) -> float:
         """The mean time to an answer, in seconds."""
         return sum(self.latency_s) / len(self.latency_s)
+
+    @property
+    def mean_busy_s(self) -> float:
+        """How long a request is under way on average, with what the host adds, in seconds."""
+        return self.mean_latency_s + self.host_s
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether chance has no part in it."""
+        return not self.failing and len(set(self.latency_s)) == 1
 
     def fast(self) -> Assumptions:
         """The good case: answers in half the time, nothing fails, nothing is throttled."""
@@ -81,7 +93,7 @@ class Assumptions(Part):
 
 
 def parse_assumptions(text: str, base: Assumptions) -> Assumptions:
-    """Read assumptions such as `latency=200ms, failing=2%, limit=20/s, retry_after=5s`; what is left out is as in `base`.
+    """Read assumptions such as `latency=200ms, failing=2%, limit=20/s`; what is left out is as in `base`.
 
     Raises:
         UsageError: They cannot be read; the hint says what to write.
@@ -108,6 +120,7 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[str], object]]]] = {
     "failing": ("failing", lambda text: parse_percent_ppm(text) / PPM),
     "limit": ("limit_per_s", lambda text: parse_rate(text).per_s),
     "retry_after": ("retry_after_s", _seconds),
+    "host": ("host_s", _seconds),
 }
 
 
@@ -116,10 +129,16 @@ class AssumedWorld:
 
     What becomes of an attempt depends on its step and its number alone, so that two passes that differ in one setting
     are dealt the same hand.
+
+    Args:
+        assumptions: What is assumed.
+        hand: Another number deals another hand.
     """
 
-    def __init__(self, assumptions: Assumptions) -> None:
-        self._latency_ns = [round(latency_s * NS_PER_S) for latency_s in assumptions.latency_s]
+    def __init__(self, assumptions: Assumptions, hand: int = 0) -> None:
+        self._hand = _mixed(hand)
+        self._latency_ns = [round((latency_s + assumptions.host_s) * NS_PER_S) for latency_s in assumptions.latency_s]
+        self._is_certain = assumptions.is_certain and assumptions.limit_per_s is None
         self._failing_below = round(assumptions.failing * (1 << _HASH_BITS))
         # Refused requests do not count against the limit, those that were taken within a second do.
         self._taken = None if assumptions.limit_per_s is None else SlidingSecond(assumptions.limit_per_s)
@@ -129,7 +148,9 @@ class AssumedWorld:
 
     def attempt(self, step: int, attempt: int, sent_ns: int) -> tuple[int, Reply]:
         """What becomes of an attempt; see `World.attempt`."""
-        draw = _mixed(step << 8 ^ attempt)
+        if self._is_certain:
+            return sent_ns + self._latency_ns[0], _ACCEPTED
+        draw = _mixed(step << 8 ^ attempt ^ self._hand)
         answered_ns = sent_ns + self._latency_ns[draw % len(self._latency_ns)]
         if self._taken is not None:
             if self._taken.free_at_ns() > sent_ns:

@@ -6,18 +6,22 @@ Each is what the run would take if it were the only thing to wait for. The tight
 from __future__ import annotations
 
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fleetops.model import NS_PER_S, OPERATIONS
 from fleetops.plan.document import Bound
-from fleetops.plan.wording import counted, span
+from fleetops.plan.wording import counted, plain, span
 from fleetops.policy import format_duration
 from fleetops.policy.fields import cap_of, format_cap
+from fleetops.policy.pacing import CATCH_UP_S
 from fleetops.policy.waves import assign
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy.typing as npt
 
     from fleetops.model import Steps
@@ -29,22 +33,31 @@ if TYPE_CHECKING:
 
 
 class Bounds:
-    """The bounds of one campaign under one policy and assumptions."""
+    """The bounds of one campaign under one policy and assumptions; `left_out` are devices that are not sent to."""
 
-    def __init__(self, steps: Steps, policy: Policy, assumptions: Assumptions, wave_seed: str) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        policy: Policy,
+        assumptions: Assumptions,
+        wave_seed: str,
+        left_out: Collection[int] = (),
+    ) -> None:
         self._steps = steps
         self._policy = policy
-        self._latency_s = assumptions.mean_latency_s
+        self._latency_s = assumptions.mean_busy_s
         self._limit_per_s = assumptions.limit_per_s
         self._seed = wave_seed
         self._devices = len(steps.serials)
-        self._device_of = np.asarray(steps.device_of, dtype=np.int64)
-        self._settle_s = np.asarray(steps.settle_ns_of, dtype=np.float64) / NS_PER_S
+        device_of = np.asarray(steps.device_of, dtype=np.int64)
+        self._rows = np.flatnonzero(~np.isin(device_of, list(left_out)))
+        self._device_of = device_of[self._rows]
+        self._settle_s = np.asarray(steps.settle_ns_of, dtype=np.float64)[self._rows] / NS_PER_S
         self._busy_s = np.bincount(self._device_of, self._settle_s + self._latency_s, minlength=self._devices)
 
     def all(self) -> list[Bound]:
         """The bounds, the tightest first."""
-        if not len(self._steps):
+        if not len(self._rows):
             return []
         found = [self._rate(), self._sequence(), self._concurrency(), self._throttling(), self._group(), self._waves()]
         return sorted((bound for bound in found if bound is not None), key=lambda bound: -bound.at_least_s)
@@ -55,18 +68,19 @@ class Bounds:
 
     def _rate(self) -> Bound:
         rate, burst = self._policy.rate, self._policy.burst
-        at_least_s = max(0, len(self._steps) - burst - 1) / rate.per_s + self._latency_s
-        return _bound("rate", at_least_s, f"{counted(len(self._steps), 'step')} at {rate}")
+        at_least_s = max(0, len(self._rows) - burst - 1) / rate.per_s + self._latency_s
+        return _bound("rate", at_least_s, f"{counted(len(self._rows), 'step')} at {rate}")
 
     def _concurrency(self) -> Bound:
         slots = self._policy.concurrency
-        at_least_s = len(self._steps) * self._latency_s / slots
+        at_least_s = len(self._rows) * self._latency_s / slots
         return _bound("concurrency", at_least_s, f"{slots} at once, each for {span(self._latency_s)} on average")
 
     def _throttling(self) -> Bound | None:
         if self._limit_per_s is None or self._limit_per_s >= self._policy.rate.per_s:
             return None
-        at_least_s = len(self._steps) / self._limit_per_s - 1
+        limit_per_s = ceil(self._limit_per_s) if self._limit_per_s > 1 else self._limit_per_s
+        at_least_s = (len(self._rows) - max(1, limit_per_s)) / limit_per_s
         return _bound("throttling", at_least_s, f"the service takes about {self._limit_per_s:g}/s")
 
     def _sequences_s(self) -> Seconds:
@@ -78,7 +92,7 @@ class Bounds:
     def _sequence(self) -> Bound:
         lasts_s = self._sequences_s()
         device = int(lasts_s.argmax())
-        mine = np.flatnonzero(self._device_of == device)
+        mine = self._rows[self._device_of == device]
         shown = [self._said(int(step), last=step == mine[-1]) for step in mine[:6]]
         chain = ", ".join(shown) + (f" and {len(mine) - 6} more" if len(mine) > 6 else "")  # noqa: PLR2004 - as above
         return _bound("sequence", float(lasts_s[device]), f"{self._steps.serials[device]}: {chain}")
@@ -95,8 +109,9 @@ class Bounds:
         names, group_of, sizes, places = self._capped
         lanes_s = self._lanes_s(group_of, len(names), places)
         tightest = int(lanes_s.argmax())
-        what = f"group {names[tightest]}: {counted(int(sizes[tightest]), 'device')}, {int(places[tightest])} at once"
-        return _bound("group_cap", float(lanes_s[tightest]), f"{what} (cap {format_cap(self._policy.group_cap)})")
+        devices, cap = counted(int(sizes[tightest]), "device"), format_cap(self._policy.group_cap)
+        what = f"group {plain(names[tightest])}: {devices}, {int(places[tightest])} at once (cap {cap})"
+        return _bound("group_cap", float(lanes_s[tightest]), what)
 
     @cached_property
     def _capped(self) -> tuple[list[str], Integers, Integers, Integers] | None:
@@ -122,7 +137,9 @@ class Bounds:
             return None
         wave_of = np.frombuffer(assign(policy.waves, self._steps.groups, self._devices, self._seed), dtype=np.uint8)
         waves = int(wave_of.max()) + 1
-        each_s = np.bincount(wave_of[self._device_of]) / policy.rate.per_s - 1
+        # After a pause the pacing lets a little more through at once.
+        at_once = 1 + policy.burst + CATCH_UP_S * policy.rate.per_s
+        each_s = (np.bincount(wave_of[self._device_of], minlength=waves) - at_once) / policy.rate.per_s
         np.maximum.at(each_s, wave_of, self._sequences_s())
         if self._capped is not None:
             names, group_of, _, places = self._capped
@@ -135,4 +152,4 @@ class Bounds:
 
 
 def _bound(name: str, at_least_s: float, explanation: str) -> Bound:
-    return Bound(name=name, at_least_s=round(max(0.0, at_least_s), 3), explanation=explanation)
+    return Bound(name=name, at_least_s=round(max(0.0, at_least_s), 3), explanation=plain(explanation, 1000))

@@ -106,7 +106,7 @@ def diff_plans(old: Plan, new: Plan) -> list[Difference]:
     found = list(_of_values("", _heads(old), _heads(new)))
     found += _of_work(old.work, new.work)
     found += _of_values("policy", old.policy, new.policy)
-    found += _of_values("assumptions", old.assumptions.model_dump(), new.assumptions.model_dump())
+    found += _of_values("", {"assumptions": str(old.assumptions)}, {"assumptions": str(new.assumptions)})
     found += _of_values("predicted", _said(old), _said(new))
     before, after = ({risk.code: risk.message for risk in plan.risks} for plan in (old, new))
     found += _of_values("risk", before, after)

@@ -96,6 +96,8 @@ class WindowUse(Part):
     Attributes:
         start_at: When it opens.
         end_at: When it closes; None where it does not.
+        opens_s: When it opens, in seconds from the start; negative where it is open then.
+        closes_s: When it closes.
         sends: Requests that are sent in it.
         left_steps: Steps that are without an answer when it closes.
         left_devices: Devices that have such a step.
@@ -103,6 +105,8 @@ class WindowUse(Part):
 
     start_at: Text
     end_at: Text | None
+    opens_s: float
+    closes_s: float
     sends: Count
     left_steps: Count
     left_devices: Count
@@ -242,7 +246,6 @@ class Plan(Part):
     Attributes:
         fleetops_version: The version that made it.
         scheduler_version: `SCHEDULER_VERSION` of that.
-        created_at: When it was made.
         manifest: The manifest.
         base_url: The control plane; empty where it was not known.
         policy: The whole policy, every setting spelled out.
@@ -259,7 +262,6 @@ class Plan(Part):
     schema_name: Literal["fleetops-plan/1"] = Field(SCHEMA, alias="schema")
     fleetops_version: Text = __version__
     scheduler_version: int = SCHEDULER_VERSION
-    created_at: Text
     manifest: ManifestFacts
     base_url: Text
     policy: dict[str, Any]
@@ -295,8 +297,8 @@ class Plan(Part):
     def from_json(cls, data: bytes, source: str = "the plan") -> Self:
         """Read what `to_json` wrote.
 
-        The seals show a slip or a hasty edit; whoever means to deceive can make them anew, so a plan that is approved is
-        approved by its digest.
+        The seals show a slip or a hasty edit. Whoever means to deceive can make them anew, so what is approved is the
+        plan's digest.
 
         Args:
             data: The file.

@@ -17,12 +17,17 @@ def frozen_for(plan: Plan, path: Path) -> Plan:
     """The plan as it is to be written to `path`: with paths from there.
 
     Raises:
-        UsageError: The manifest came from standard input, where a run could not read it again.
+        UsageError: The manifest came from standard input, or has a name under which a run could not read it again.
     """
     if plan.manifest.path == _STDIN:
         raise UsageError(
             "a plan for a manifest from standard input cannot be kept: a run reads the manifest again",
             hint="write the manifest to a file, and plan that",
+        )
+    if not Path(plan.manifest.path).exists():
+        raise UsageError(
+            f"the manifest {plan.manifest.path} would not be found again: its name is not UTF-8, or it has gone",
+            hint="rename the manifest, and plan that",
         )
     manifest = plan.manifest.model_copy(update={"path": _seen_from(path, plan.manifest.path)})
     policy_file = None if plan.policy_file is None else _seen_from(path, plan.policy_file)

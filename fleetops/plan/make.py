@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from fleetops.errors import InvalidInputError
 from fleetops.model import CODE_OF, DESTRUCTIVE, NS_PER_S, OPERATIONS, Operation, Outcome, Steps
 from fleetops.plan.assumptions import AssumedWorld, Assumptions
 from fleetops.plan.bounds import Bounds
@@ -15,14 +15,14 @@ from fleetops.plan.document import Bound, Happening, ManifestFacts, Plan, Predic
 from fleetops.plan.risks import risks_of
 from fleetops.plan.timeline import Timeline
 from fleetops.plan.variants import changed, parse_variants
-from fleetops.plan.wording import moment, span
+from fleetops.plan.wording import moment, plain, span
 from fleetops.planning import steps_of
 from fleetops.scheduler import Progress, StopReason
-from fleetops.simulation import simulate
+from fleetops.simulation import StuckError, simulate
 from fleetops.simulation.trace import OUTCOME_CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from fleetops.manifest import Manifest
     from fleetops.model import Reason
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 MOST_STEPS_IN_PASSES: Final = 100_000
 """Up to so many steps the range and the remedies are simulated; beyond, the range is made of lower bounds."""
+
+MOST_STEPS_IN_HANDS: Final = 5_000
+"""Up to so many steps chance is dealt with by several passes, of which the middle one counts; more even it out."""
+
+HANDS: Final = 7
 
 TIMER_SHARE: Final = 0.01
 """By how much a real run may be shorter than the simulated one: its clock is not the simulation's."""
@@ -110,6 +115,9 @@ def make_plan(
         options: The settings that were given as options, in the shape of a policy file.
         heed_window: Whether the maintenance windows count.
         live: The risks that other runs mean; see `risks_of_live_runs`.
+
+    Raises:
+        InvalidInputError: The run would not end.
     """
     manifest, policy, steps = campaign.manifest, campaign.policy, campaign.steps
     passes = _Passes(steps, policy, manifest.digest, start_ns, campaign.excluded, heed_window=heed_window)
@@ -117,11 +125,12 @@ def make_plan(
     if len(steps) <= MOST_STEPS_IN_PASSES:
         predictions = predictions.model_copy(update={"remedies": _remedies(campaign, passes, assumptions, predictions)})
     return Plan(
-        created_at=moment(start_ns),
-        manifest=ManifestFacts(path=manifest.source, digest=manifest.digest, campaign=manifest.campaign),
+        manifest=ManifestFacts(
+            path=plain(manifest.source, 4000), digest=manifest.digest, campaign=plain(manifest.campaign)
+        ),
         base_url=base_url,
         policy=json.loads(policy.to_json()),
-        policy_file=policy_file,
+        policy_file=None if policy_file is None else plain(policy_file, 4000),
         options=dict(options or {}),
         heed_window=heed_window,
         wave_seed=manifest.digest,
@@ -177,20 +186,38 @@ class _Passes:
         self._excluded = excluded
         self.heed_window = heed_window
 
-    def simulated(self, assumptions: Assumptions, policy: Policy | None = None, steps: Steps | None = None) -> Trace:
-        """One pass."""
+    def expected(self, assumptions: Assumptions) -> tuple[Trace, list[Trace]]:
+        """The middle one of a few passes, where chance has a part in it and they are quick; and all of them."""
+        hands = 1 if assumptions.is_certain or len(self.steps) > MOST_STEPS_IN_HANDS else HANDS
+        traces = [self.simulated(assumptions, hand=hand) for hand in range(hands)]
+        return sorted(traces, key=lambda trace: trace.makespan_ns)[hands // 2], traces
+
+    def simulated(
+        self, assumptions: Assumptions, policy: Policy | None = None, steps: Steps | None = None, *, hand: int = 0
+    ) -> Trace:
+        """One pass.
+
+        Raises:
+            InvalidInputError: It comes to no end.
+        """
         steps = steps or self.steps
-        return simulate(
-            steps,
-            policy or self.policy,
-            self.seed.encode(),
-            AssumedWorld(assumptions),
-            self._start_ns,
-            progress=self._left_out(steps),
-            patience_ns=0,
-            wave_seed=self.seed,
-            heed_window=self.heed_window,
-        )
+        try:
+            return simulate(
+                steps,
+                policy or self.policy,
+                self.seed.encode(),
+                AssumedWorld(assumptions, hand),
+                self._start_ns,
+                progress=self._left_out(steps),
+                patience_ns=0,
+                wave_seed=self.seed,
+                heed_window=self.heed_window,
+            )
+        except StuckError:
+            raise InvalidInputError(
+                "the campaign cannot be planned: it would not be over within this century",
+                hint="look at the rate, the windows and the assumptions: one of them leaves next to no time to send",
+            ) from None
 
     def _left_out(self, steps: Steps) -> Progress | None:
         if not self._excluded:
@@ -198,39 +225,25 @@ class _Passes:
         skipped = OUTCOME_CODE[Outcome.SKIPPED]
         return Progress(outcomes=bytes(skipped * (device in self._excluded) for device in steps.device_of))
 
-    @property
-    def open_steps(self) -> Steps:
-        """The steps of the devices that are not left out."""
-        if not self._excluded:
-            return self.steps
-        steps = self.steps
-        kept = [step for step, device in enumerate(steps.device_of) if device not in self._excluded]
-        numbers: dict[int, int] = {}
-        device_of = array("I", (numbers.setdefault(steps.device_of[step], len(numbers)) for step in kept))
-        return Steps(
-            serials=[steps.serials[device] for device in numbers],
-            groups=[steps.groups[device] for device in numbers] if steps.groups else (),
-            device_of=device_of,
-            operation_of=bytes(steps.operation_of[step] for step in kept),
-            settle_ns_of=array("q", (steps.settle_ns_of[step] for step in kept)),
-        )
+    def bounds(self, assumptions: Assumptions) -> Bounds:
+        """What keeps the campaign from being shorter."""
+        return Bounds(self.steps, self.policy, assumptions, self.seed, self._excluded)
 
 
 def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
     policy, steps = passes.policy, passes.steps
-    trace = passes.simulated(assumptions)
+    trace, hands = passes.expected(assumptions)
     timeline = Timeline(steps, trace)
     waited = trace
     if trace.ended is StopReason.WINDOW_CLOSED:
         waited = passes.simulated(assumptions, changed(policy, {"at_end": "wait"}))
     windows, windows_left_out = Timeline(steps, waited).windows(policy) if passes.heed_window else ((), 0)
-    open_steps = passes.open_steps
-    bounds = Bounds(open_steps, policy, assumptions, passes.seed).all()
+    bounds = passes.bounds(assumptions).all()
     if passes.heed_window and (closed_s := timeline.closed_s(policy)):
         what = f"no window is open for {span(closed_s)} of it"
         bounds = [Bound(name="window", at_least_s=round(closed_s, 3), explanation=what), *bounds]
         bounds.sort(key=lambda bound: -bound.at_least_s)
-    range_s, method = _range(passes, assumptions, trace)
+    range_s, method = _range(passes, assumptions, trace, hands)
     peak, peak_at_s = timeline.peak()
     groups, groups_left_out = timeline.groups(policy.group_cap)
     outcomes = {outcome.value: count for outcome, count in trace.counts().items() if count}
@@ -266,14 +279,18 @@ def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
 
 def _happenings(trace: Trace) -> Iterable[Happening]:
     for notice in trace.notices[:_MOST_HAPPENINGS]:
-        yield Happening(at_s=_since_start_s(trace, notice.at_ns), event=notice.event.value, detail=notice.detail[:1000])
+        yield Happening(
+            at_s=_since_start_s(trace, notice.at_ns), event=notice.event.value, detail=plain(notice.detail, 1000)
+        )
 
 
 def _since_start_s(trace: Trace, at_ns: int) -> float:
     return round((at_ns - trace.start_ns) / NS_PER_S, 3)
 
 
-def _range(passes: _Passes, assumptions: Assumptions, expected: Trace) -> tuple[tuple[float, float], str]:
+def _range(
+    passes: _Passes, assumptions: Assumptions, expected: Trace, hands: Sequence[Trace]
+) -> tuple[tuple[float, float], str]:
     """The shortest and the longest that the run may take, and how that was found."""
     makespan_s = expected.makespan_ns / NS_PER_S
     cases = (assumptions.fast(), assumptions.slow())
@@ -281,10 +298,10 @@ def _range(passes: _Passes, assumptions: Assumptions, expected: Trace) -> tuple[
         others_s = [passes.simulated(case).makespan_ns / NS_PER_S for case in cases]
         method = "simulated with answers in half and in twice the time, and no and twice the failures"
     else:
-        steps, policy, seed = passes.open_steps, passes.policy, passes.seed
-        bound_s, *bounds_s = (Bounds(steps, policy, case, seed).tightest_s() for case in (assumptions, *cases))
+        bound_s, *bounds_s = (passes.bounds(case).tightest_s() for case in (assumptions, *cases))
         others_s = [makespan_s * other_s / max(bound_s, 1e-9) for other_s in bounds_s]
         method = "the expected time, scaled by the tightest bound with answers in half and in twice the time"
+    others_s += [hand.makespan_ns / NS_PER_S for hand in hands]
     shortest_s, longest_s = min(makespan_s, *others_s), max(makespan_s, *others_s)
     slack = f"less {TIMER_SHARE:.0%}, plus {HOST_SHARE:.0%} and {HOST_S:g} s for timers and the host"
     low_s, high_s = shortest_s * (1 - TIMER_SHARE), longest_s * (1 + HOST_SHARE) + HOST_S
@@ -339,6 +356,7 @@ def what_if(
 
     Raises:
         UsageError: `text` cannot be read.
+        InvalidInputError: With one of the values the run would not end.
     """
     rows = []
     for variant in parse_variants(text, campaign.policy):

@@ -13,7 +13,7 @@ from fleetops.journal.readonly import connect_readonly
 from fleetops.journal.store import read_facts, unfinished_serials
 from fleetops.model import CODE_OF, DESTRUCTIVE, OPERATIONS, Operation
 from fleetops.plan.document import Risk
-from fleetops.plan.wording import counted
+from fleetops.plan.wording import counted, plain
 from fleetops.policy.settings import Offline
 from fleetops.scheduler import StopReason
 
@@ -59,7 +59,7 @@ def risks_of_live_runs(state: StateDir, base_url: str, serials: Collection[str])
                     continue
                 shared = sorted(serial for serial in unfinished_serials(connection) if serial in wanted)
         except (sqlite3.Error, FleetopsError) as error:
-            risks.append(Risk(code="unreadable-run", message=f"live run {run_id} cannot be read: {error}"[:1000]))
+            risks.append(Risk(code="unreadable-run", message=plain(f"live run {run_id} cannot be read: {error}", 1000)))
             continue
         held = f" and holds {counted(len(shared), 'device')} of this plan: {_some(shared)}" if shared else ""
         risks.append(

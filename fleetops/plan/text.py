@@ -82,7 +82,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  steps        {work.steps:,}{destructive}"
     yield f"               {', '.join(f'{count:,} {name}' for name, count in work.operations.items())}"
     yield f"  start        {said.start_at}" + _first_send(said)
-    yield f"  end          {said.end_at} ({worded(said.ended)}); the last device has settled after {span(said.settled_s)}"
+    yield f"  end          {said.end_at} ({worded(said.ended)})"
+    yield f"  settled      {span(said.settled_s)} after the start, every device"
     if said.complete_at:
         yield f"  complete     {said.complete_at}, if resumed in each further window"
     low_s, high_s = said.range_s

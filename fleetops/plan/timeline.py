@@ -14,7 +14,7 @@ import numpy as np
 
 from fleetops.model import NS_PER_S, OPERATIONS, Outcome, ReplyKind
 from fleetops.plan.document import GroupUse, Series, WaveUse, WindowUse
-from fleetops.plan.wording import moment
+from fleetops.plan.wording import moment, plain
 from fleetops.policy.fields import cap_of
 from fleetops.policy.waves import assign
 from fleetops.policy.window import ALWAYS, Calendar
@@ -183,7 +183,7 @@ class Timeline:
         largest = np.lexsort((np.arange(number), -peaks))[:MOST_GROUPS]
         uses = tuple(
             GroupUse(
-                group=self.group_names[at],
+                group=plain(self.group_names[at]),
                 devices=int(sizes[at]),
                 steps=int(steps_in[at]),
                 peak=int(peaks[at]),
@@ -217,6 +217,8 @@ class Timeline:
                 WindowUse(
                     start_at=moment(opening.start_ns),
                     end_at=None if opening.end_ns >= ALWAYS.end_ns else moment(opening.end_ns),
+                    opens_s=self._since_start_s(opening.start_ns),
+                    closes_s=self._since_start_s(opening.end_ns),
                     sends=int(sends.sum()),
                     left_steps=int(left.sum()),
                     left_devices=len(np.unique(device_of[left])),

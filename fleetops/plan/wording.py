@@ -30,6 +30,12 @@ def span(seconds: float) -> str:
     return f"{whole // _DAY_S}d {whole % _DAY_S // _HOUR_S}h"
 
 
+def plain(text: str, most: int = 200) -> str:
+    """Text from outside as a plan can hold it: in UTF-8, and not too long."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def counted(number: int, word: str) -> str:
     """`1 device`, `1,200 devices`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -42,7 +42,7 @@ def _wait(retries: Retries) -> wait_base:
             return wait_exponential(multiplier=initial_s, max=cap_s)
         case Backoff.LINEAR:
             return wait_incrementing(start=initial_s, increment=initial_s, max=cap_s)
-        case Backoff.FIXED:
+        case _:
             return wait_fixed(min(initial_s, cap_s))
 
 

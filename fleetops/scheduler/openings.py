@@ -61,8 +61,3 @@ class Openings:
                 return opening.start_ns
             after_ns = opening.end_ns
         return None
-
-    @property
-    def end_ns(self) -> int | None:
-        """When the opening that was entered last closes; None where none was."""
-        return None if self._now is None else self._now.end_ns

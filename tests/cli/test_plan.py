@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def test_a_plan_is_frozen_and_holds_until_something_changes(fleetops: Fleetops, 
     made, campaign = campaign_of_plan("night-plan.json")
     assert made.options == {"rate": "2/s"}
     assert campaign.policy.rate.per_s == 2
-    with pytest.raises(InvalidInputError, match="policy.settle.reboot: 3m -> 1s"):
+    with pytest.raises(InvalidInputError, match=r"policy\.settle\.reboot: 3m -> 1s"):
         campaign_of_plan("night-plan.json", options={"settle": {"reboot": "1s"}})
     with (tmp_path / "night.csv").open("a") as file:
         file.write("CPE3,reboot\n")
@@ -59,7 +60,7 @@ def test_a_policy_file_that_changed_is_seen(fleetops: Fleetops, tmp_path: Path) 
     assert fleetops("night.csv", "--policy", "night.yaml", "--out", "plans/night-plan.json").exit_code == 0
     campaign_of_plan("plans/night-plan.json")
     (tmp_path / "night.yaml").write_text("rate: 3/s\n")
-    with pytest.raises(InvalidInputError, match="policy.rate: 2/s -> 3/s"):
+    with pytest.raises(InvalidInputError, match=r"policy\.rate: 2/s -> 3/s"):
         campaign_of_plan("plans/night-plan.json")
 
 
@@ -95,6 +96,8 @@ def test_two_plans_are_compared(fleetops: Fleetops) -> None:
         (("night.csv", "--start", "soon"), 2),
         (("night.csv", "--start", "2026-02-02T02:00"), 2),
         (("night.csv", "--start", "1900-01-01T00:00Z"), 2),
+        (("night.csv", "--start", "9999-12-31T23:59Z"), 2),
+        (("night.csv", "--start", "2099-12-31T23:59Z", "--rate", "1/h", "--settle", "365h"), 0),
         (("night.csv", "--assume", "speed=1"), 2),
         (("night.csv", "--out", "nowhere/plan.json"), 7),
         (("--diff", "night.csv", "night.csv"), 3),
@@ -108,6 +111,19 @@ def test_mistakes_end_with_their_code_and_no_traceback(
     assert done.exit_code == code, done.output
     assert "Traceback" not in done.output
     assert "defect" not in done.output
+
+
+def test_names_that_are_too_long_or_not_utf8_are_planned_all_the_same(fleetops: Fleetops, tmp_path: Path) -> None:
+    row = f"{{serial_number: A1, operation: sync, group: {'g' * 9000}}}"
+    (tmp_path / "long.yaml").write_text(f"campaign: {'c' * 9000}\nsteps: [{row}]\npolicy: {{group_cap: 1}}\n")
+    assert fleetops("long.yaml", "--out", "long.json", "--html", "long.html").exit_code == 0
+    assert fleetops("--diff", "long.json", "long.json").stdout == "nothing changed\n"
+    name = os.fsdecode(b"night\xff.csv")
+    (tmp_path / name).write_text("serial_number,operation\nA1,sync\n")
+    assert fleetops(name).exit_code == 0
+    done = fleetops(name, "--out", "plan.json")
+    assert done.exit_code == 2
+    assert "is not UTF-8" in done.stderr
 
 
 def test_assumptions_can_be_given(fleetops: Fleetops) -> None:

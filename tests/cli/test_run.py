@@ -306,3 +306,31 @@ def test_module_and_entry_point_are_the_same_command() -> None:
         done = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0
         assert done.stdout.startswith("fleetops ")
+
+
+def test_a_run_from_a_plan_says_how_it_compares(terminal: Terminal) -> None:
+    manifest = terminal.manifest(10)
+    assert terminal("plan", manifest, "--rate", "100/s", "--out", "plan.json").code == 0
+    ended = terminal("run", "plan.json")
+    assert ended.code == 0
+    assert "predicted" in ended.err
+    assert len(terminal.sandbox.requests) == 10
+
+
+def test_a_plan_whose_manifest_policy_or_service_changed_is_refused_with_what_changed(terminal: Terminal) -> None:
+    manifest = terminal.manifest(10)
+    assert terminal("plan", manifest, "--rate", "100/s", "--out", "plan.json").code == 0
+    for words in (["--rate", "50/s"], ["--base-url", "http://127.0.0.1:9/api/v1"]):
+        ended = terminal("run", "plan.json", *words)
+        assert ended.code == 3
+        assert "no longer holds" in ended.err
+    terminal.manifest(11)
+    ended = terminal("run", "plan.json")
+    assert ended.code == 3
+    assert "ZQ000000011" in ended.err or "11" in ended.err
+    text = (terminal.folder / "plan.json").read_text()
+    terminal.write("plan.json", text.replace('"100/s"', '"900/s"'))
+    assert terminal("run", "plan.json").code == 3
+    terminal.write("plan.json", "{")
+    assert terminal("run", "plan.json").code == 3
+    assert terminal.sandbox.requests == []
