@@ -128,3 +128,10 @@ def test_whatever_is_set_is_a_policy_or_problems(values: dict[str, Any]) -> None
     with suppress(InvalidInputError):
         policy = resolve_policy([Document("x", values)])
         assert Policy.from_json(policy.to_json()) == policy
+
+
+def test_a_mistake_is_pointed_at_in_the_layer_that_makes_it_whatever_comes_after() -> None:
+    layers = [Document("embedded", {"rate": "soon"}), Document("options", {"burst": 3})]
+    with pytest.raises(InvalidInputError) as raised:
+        resolve_policy(layers)
+    assert [problem.file for problem in raised.value.problems.listed] == ["embedded"]

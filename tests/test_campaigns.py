@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fleetops
+from fleetops.campaigns import Connection, resume, run, validate
+from fleetops.control import read_token
+from fleetops.errors import InvalidInputError, UsageError
+from fleetops.journal import StateDir
+from fleetops.model import Operation, Outcome
+from fleetops.sandbox import SandboxConfig, sandbox_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPTIONS = {"rate": "200/s", "settle": {"sync": 0}}
+
+
+def manifest(tmp_path: Path, *rows: str) -> str:
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join(["serial_number,operation", *rows]) + "\n")
+    return str(path)
+
+
+def test_the_public_names_are_there_and_loaded_only_when_used() -> None:
+    assert all(getattr(fleetops, name) is not None for name in fleetops.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fleetops.nothing
+    script = "import sys, fleetops; assert not {'pandas', 'httpx', 'pydantic'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+def test_a_campaign_is_a_manifest_and_the_policy_of_all_layers(tmp_path: Path) -> None:
+    source = tmp_path / "m.yaml"
+    source.write_text(
+        "policy: {rate: 1/s, burst: 3, concurrency: 2}\n"
+        "sequences:\n  - {devices: [A, B], operations: [factory, sync]}\n"
+    )
+    policy = tmp_path / "p.toml"
+    policy.write_text('rate = "2/s"\nconcurrency = 4\n')
+    campaign = validate(str(source), policy_file=policy, options={"rate": "3/s", "deny": "B"})
+    assert (str(campaign.policy.rate), campaign.policy.burst, campaign.policy.concurrency) == ("3/s", 3, 4)
+    assert campaign.steps_by_operation() == {Operation.FACTORY: 2, Operation.SYNC: 2}
+    assert (campaign.devices, campaign.destructive_devices()) == (1, 1)
+
+
+def test_a_serial_pattern_of_the_options_counts_for_the_manifest(tmp_path: Path) -> None:
+    source = manifest(tmp_path, "a/b,sync")
+    with pytest.raises(InvalidInputError):
+        validate(source)
+    assert validate(source, options={"serial_pattern": "[a-z/]+"}).devices == 1
+
+
+def test_a_campaign_runs_and_is_resumed_from_python(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    campaign = validate(manifest(tmp_path, "ZQ000000001,sync", "ZQ000000002,sync"), options=OPTIONS)
+    with sandbox_thread(SandboxConfig(devices=5)) as (base_url, sandbox):
+        token = read_token({"FLEETOPS_TOKEN": "wrong"})
+        first = run(campaign, Connection(base_url=base_url, token=token), state)
+        assert first.exit_code == 4
+        assert first.outcomes[Outcome.NOT_STARTED] == 2
+        good = read_token({"FLEETOPS_TOKEN": "sandbox-token"})
+        second = resume(first.run_id, state, token=good, options={"rate": "100/s"})
+        assert second.exit_code == 0
+        assert second.outcomes[Outcome.ACCEPTED] == 2
+        third = resume(first.run_id, state, token=good)
+        assert third.reason is None
+        assert sum(received.processed for received in sandbox.requests) == 2
+
+
+def test_a_factory_reset_needs_consent(tmp_path: Path) -> None:
+    campaign = validate(manifest(tmp_path, "ZQ000000001,factory", "ZQ000000001,sync"))
+    connection = Connection(base_url="http://127.0.0.1:9", token=read_token({"FLEETOPS_TOKEN": "x"}))
+    with pytest.raises(UsageError, match="1 devices"):
+        run(campaign, connection, StateDir(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()
+    assert "token" not in repr(connection)
