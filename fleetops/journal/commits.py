@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 _INTENT: Final = "INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, ?, ?, ?)"
 _WITHDRAW: Final = "DELETE FROM attempt WHERE step = ? AND attempt = ? AND answered_ns IS NULL"
+# What an earlier process left without an answer is answered by a later one, whose clock may differ: the time is kept in
+# terms of the process that made the attempt, as all times of an attempt are.
 _ANSWER: Final = (
-    "UPDATE attempt SET sent_ns = ?, answered_ns = ?, kind = ?, reason = ?, http_status = ?, operation_id = ?, "
-    "detail = ? WHERE step = ? AND attempt = ?"
+    "UPDATE attempt SET sent_ns = ?, answered_ns = ? + coalesce((SELECT its.wall_minus_boot_ns - "
+    "ours.wall_minus_boot_ns FROM process its JOIN process ours ON ours.boot_id = its.boot_id AND ours.boot_id <> '' "
+    "WHERE its.process = attempt.process AND ours.process = ?), 0), kind = ?, reason = ?, http_status = ?, "
+    "operation_id = ?, detail = ? WHERE step = ? AND attempt = ?"
 )
 # A step that was accepted has its row rewritten once its confirmation has come to something.
 _RESULT: Final = "INSERT OR REPLACE INTO result (step, outcome, reason, finished_ns, process) VALUES (?, ?, ?, ?, ?)"
@@ -129,6 +133,7 @@ class GroupCommit:
             (
                 sent_ns,
                 answered_ns,
+                self._process,
                 reply.kind,
                 reply.reason,
                 reply.http_status,

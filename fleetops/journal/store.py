@@ -378,7 +378,7 @@ class RunStore:
             disturbed_until_ns=settling.after_any_ns,
             hold_until_ns=self._hold_until_ns(now_ns),
             unconfirmed=self._unconfirmed(steps, outcomes, troubles),
-            gate_waived=self._last_end_reason() == StopReason.GATE_FAILED,
+            gate_waived=self.last_end() == StopReason.GATE_FAILED,
         )
 
     def _unconfirmed(self, steps: Steps, outcomes: bytearray, tried: Container[int]) -> dict[int, int]:
@@ -401,9 +401,10 @@ class RunStore:
             if latest[steps.device_of[step]] == step and steps.operation(step) in wanted
         }
 
-    def _last_end_reason(self) -> str | None:
+    def last_end(self) -> str | None:
+        """Why the last process that drove the run ended: a `StopReason`, or `crashed`; None where there was none."""
         row = self._connection.execute("SELECT end_reason FROM process ORDER BY process DESC LIMIT 1").fetchone()
-        return row[0] if row else None
+        return None if row is None else str(row[0] or "crashed")
 
     def _troubles(self, now_ns: int) -> tuple[dict[int, Trouble], list[int]]:
         """What open steps have behind them; the time a step may take in all starts anew."""

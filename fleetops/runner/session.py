@@ -19,7 +19,7 @@ from fleetops.journal.store import no_such_run
 from fleetops.model import OUTCOMES, Outcome
 from fleetops.policy import parse_rate
 from fleetops.runner.drive import Runner
-from fleetops.scheduler import Progress, Scheduler, StopReason
+from fleetops.scheduler import Event, Notice, Progress, Scheduler, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -182,7 +182,11 @@ class Session:
         loaded, clock = self.loaded, self._clock
         if loaded.policy.confirm.enabled and inventory is None:
             raise UsageError("the policy has devices confirmed, which takes an inventory to look in")
+        before = self._store.last_end()
         journal = self._store.begin(loaded.policy, now_ns=clock.now_ns())
+        if before is not None:
+            # Whoever resumes after a stop has looked at why, and lets the run go on: that is on record.
+            journal.happened([Notice(clock.now_ns(), Event.RESUMED, f"after {before.replace('_', ' ')}")])
         scheduler = Scheduler(
             loaded.steps,
             loaded.policy,

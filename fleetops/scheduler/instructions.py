@@ -143,6 +143,7 @@ class Stop:
 class Event(StrEnum):
     """What happened to a run as a whole."""
 
+    RESUMED = "resumed"
     WAVE_STARTED = "wave_started"
     GATE_PASSED = "gate_passed"
     GATE_FAILED = "gate_failed"
@@ -153,7 +154,6 @@ class Event(StrEnum):
     RATE = "rate"
     WINDOW_OPEN = "window_open"
     WINDOW_CLOSED = "window_closed"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ class ModelJournal:
 
     def withdrawn(self, step: int, attempt: int) -> None:
         """Note that an intended attempt did not leave."""
+        intents = self._batch.intents
+        intents[:] = [intent for intent in intents if intent[:2] != (step, attempt)]
         self._batch.withdrawn.append((step, attempt))
 
     def answered(self, answer: Answer, effects: Iterable[Effect]) -> None:

@@ -30,7 +30,10 @@ def store_batch(batch: model.Batch, process: int) -> Batch:
         intents=[(step, attempt, process, intent_ns) for step, attempt, intent_ns in batch.intents],
         withdrawn=batch.withdrawn,
         answers=[
-            (row.sent_ns, row.answered_ns, row.reply.kind, row.reply.reason, None, None, "", row.step, row.attempt)
+            (
+                *(row.sent_ns, row.answered_ns, process, row.reply.kind, row.reply.reason),
+                *(None, None, "", row.step, row.attempt),
+            )
             for row in batch.answers
         ],
         results=[(row.step, row.outcome, row.reason, row.finished_ns, process) for row in batch.results],
