@@ -121,8 +121,7 @@ async def show_live(runner: Runner) -> None:
     console = Console(stderr=True)
     pace, told, begun_s = _Pace(), 0, time.monotonic()
 
-    def drawn() -> Group:
-        snapshot = runner.snapshot()
+    def drawn(snapshot: Snapshot) -> Group:
         done = sum(snapshot.outcomes.values())
         clock = f"{_span(time.monotonic() - begun_s)}{pace.left(snapshot)}"
         head = Table.grid(padding=(0, 1))
@@ -130,14 +129,17 @@ async def show_live(runner: Runner) -> None:
         lines = (describe_outcomes(snapshot), describe_pace(snapshot))
         return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
-    with Live(drawn(), console=console, transient=True, auto_refresh=False) as live:
+    def print_notices(snapshot: Snapshot) -> int:
+        for notice in snapshot.notices[told:]:
+            console.print(describe_notice(notice), markup=False, highlight=False)
+        return len(snapshot.notices)
+
+    with Live(drawn(runner.snapshot()), console=console, transient=True, auto_refresh=False) as live:
         try:
             while True:
-                for notice in runner.snapshot().notices[told:]:
-                    console.print(describe_notice(notice), markup=False, highlight=False)
-                told = len(runner.snapshot().notices)
-                live.update(drawn(), refresh=True)
+                snapshot = runner.snapshot()
+                told = print_notices(snapshot)
+                live.update(drawn(snapshot), refresh=True)
                 await anyio.sleep(_LOOK_S)
         finally:
-            for notice in runner.snapshot().notices[told:]:
-                console.print(describe_notice(notice), markup=False, highlight=False)
+            print_notices(runner.snapshot())

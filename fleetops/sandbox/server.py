@@ -106,13 +106,16 @@ class Sandbox:
                 server_header=False,
             )
         )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listening])
-            try:
-                yield f"http://{self._config.host}:{port}{PREFIX}"
-            finally:
-                server.should_exit = server.force_exit = True
-        self._api.log.close()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve, [listening])
+                try:
+                    yield f"http://{self._config.host}:{port}{PREFIX}"
+                finally:
+                    server.should_exit = server.force_exit = True
+        finally:
+            listening.close()
+            self._api.log.close()
 
     def _listen(self) -> socket.socket:
         try:
@@ -184,7 +187,11 @@ def run_sandbox(
     Raises:
         HostError: The port is taken, or the log cannot be written.
     """
-    return anyio.run(_serve, config, ready, meanwhile)
+    try:
+        return anyio.run(_serve, config, ready, meanwhile)
+    except BaseExceptionGroup as group:
+        # The group is of the task that serves; what went wrong is the one thing in it.
+        raise group.exceptions[0] from None
 
 
 async def _serve(
