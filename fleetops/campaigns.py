@@ -1,4 +1,4 @@
-"""The Python API: validate a campaign, run it, resume it. The command line is a thin layer over this module."""
+"""The Python API: validate a campaign, run it, resume it, write its results. The command line is a thin layer over it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fleetops.journal import NewRun, RunFacts
 from fleetops.journal.views import RunView
 from fleetops.manifest import read_manifest
 from fleetops.model import OPERATIONS, Operation, Outcome
-from fleetops.planning import steps_of
 from fleetops.policy.files import read_policy_file, resolve_policy
 from fleetops.policy.settings import Offline
 from fleetops.preflight import excluded, left_out, look_up
+from fleetops.report.formats import Format
 from fleetops.runner import Session, new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
+    from typing import BinaryIO, TextIO
 
     from fleetops.control import HttpControlPlane, Token
     from fleetops.errors import ExitCode
@@ -148,6 +148,8 @@ def validate(
     Raises:
         InvalidInputError: With all the problems that were found.
     """
+    from fleetops.planning import steps_of  # noqa: PLC0415 - pandas; a resume must not wait for it
+
     layers = [Document(OPTIONS, dict(options or {}))]
     if policy_file is not None:
         layers.insert(0, read_policy_file(policy_file))
@@ -256,6 +258,7 @@ def resume(
     alongside: bool = False,
     heed_window: bool = True,
     watch: Watch | None = None,
+    started: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Go on with a run that was stopped, or that lost its process.
 
@@ -269,6 +272,7 @@ def resume(
         alongside: Whether other runs may be live on the same control plane.
         heed_window: Whether the policy's maintenance windows count.
         watch: Called with the runner, to show how far it is.
+        started: Called with the run's id, once this process holds the run.
 
     Raises:
         UsageError: There is no such run.
@@ -276,18 +280,61 @@ def resume(
         RunBusyError: A process drives it, or another live run stands in the way.
         JournalError: The journal is damaged or cannot be written.
     """
-    with RunView.open(state, run_id) as view:
-        if not view.live and not view.outcomes[Outcome.NOT_STARTED] and not _has_open_steps(view):
-            return RunResult(run_id, None, "", view.exit_code(), view.outcomes)
+    done = finished(run_id, state)
+    if done is not None:
+        return done
 
     def changed(policy: Policy) -> Policy:
         before = Document("the journal", json.loads(policy.to_json()))
         return resolve_policy([before, Document(OPTIONS, dict(options or {}))]) if options else policy
 
     with Session.resume(state, run_id, base_url=base_url, change_policy=changed, alongside=alongside) as session:
+        if started is not None:
+            started(run_id)
         connection = Connection(base_url=session.loaded.facts.base_url, token=token, ca_bundle=ca_bundle)
         ended = anyio.run(_drive, session, connection, watch, heed_window)
     return _result(state, run_id, ended.reason, ended.detail)
+
+
+def finished(run_id: str, state: StateDir) -> RunResult | None:
+    """How a run stands that has nothing left to do; None where `resume` would go on with it, or a process drives it.
+
+    Raises:
+        UsageError: There is no such run.
+        JournalError: The journal is damaged.
+    """
+    with RunView.open(state, run_id) as view:
+        if view.live or view.outcomes[Outcome.NOT_STARTED] or _has_open_steps(view):
+            return None
+        return RunResult(run_id, None, "", view.exit_code(), view.outcomes)
+
+
+def write_results(
+    run_id: str,
+    state: StateDir,
+    where: Path | TextIO,
+    *,
+    report_format: Format = Format.CSV,
+    outcomes: Collection[Outcome] | None = None,
+) -> None:
+    """Write what became of each step of a run, at any time, also while it runs.
+
+    Args:
+        run_id: The run.
+        state: Where its journal is kept.
+        where: A path, which is replaced as a whole, or an open stream.
+        report_format: The format.
+        outcomes: Only the steps with one of these outcomes; None for all.
+
+    Raises:
+        UsageError: There is no such run, or the format cannot hold one of the steps.
+        HostError: It cannot be written there.
+        JournalError: The journal is damaged.
+    """
+    from fleetops.report.output import write_report  # noqa: PLC0415 - pandas; a resume must not wait for it
+
+    with RunView.open(state, run_id) as view:
+        write_report(view, report_format, where, outcomes)
 
 
 def _has_open_steps(view: RunView) -> bool:

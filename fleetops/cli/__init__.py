@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """The entry point of the `fleetops` command."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A locale that cannot show a character must not end a run.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    from fleetops.cli.app import app
+    try:
+        from fleetops.cli.app import app
 
-    app()
+        app()
+    except KeyboardInterrupt:
+        from fleetops.errors import ExitCode
+
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _replace_closed_streams() -> None:
+    """Have a stream that the caller closed lead nowhere.
+
+    Otherwise the next file or socket that is opened takes its number, and what is printed goes there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number is that of the closed stream, since these are looked at in their order.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import as_json, render, summary
+from fleetops.cli.diagnostics import as_json, printable, render, summary
 from fleetops.cli.errors import colours, ends_well, say
 from fleetops.cli.options import Format, FormatOption, ManifestArgument, PolicyFileOption, takes_policy_options
 from fleetops.errors import ExitCode, InvalidInputError, Problems
@@ -67,11 +67,11 @@ def _print(manifest: str, problems: Problems, valid: bool, counts: dict[str, Any
         operations = ", ".join(f"{count:,} {operation}" for operation, count in counts["operations"].items())
         verdict = "valid" if valid else "not valid under --strict"
         typer.echo(
-            f"{manifest}: {verdict}, {counts['devices']:,} devices, {counts['steps']:,} steps ({operations}), "
-            f"{summary(problems)}"
+            f"{printable(manifest)}: {verdict}, {counts['devices']:,} devices, {counts['steps']:,} steps "
+            f"({operations}), {summary(problems)}"
         )
     else:
-        typer.echo(f"{manifest}: not valid, {summary(problems)}")
+        typer.echo(f"{printable(manifest)}: not valid, {summary(problems)}")
 
 
 def schema(

@@ -6,8 +6,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TextIO
 
 import typer
 
@@ -18,8 +19,27 @@ Parameters = ParamSpec("Parameters")
 
 
 def say(text: str = "") -> None:
-    """Print for people, to stderr."""
-    typer.echo(text, err=True)
+    """Print for people, to stderr; where nobody can be told, the work goes on."""
+    try:
+        typer.echo(text, err=True)
+    except OSError:
+        _lead_nowhere(sys.stderr)
+
+
+def put(text: str) -> None:
+    """Print what was asked for, to stdout; a reader that has gone changes nothing of how the command ends."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    """Have nothing more fail over a stream that cannot be written, Python's own flush at the exit included."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def colours() -> bool:
@@ -53,8 +73,9 @@ def ends_well(command: Callable[Parameters, ExitCode | None]) -> Callable[Parame
 
 
 def _code_of(call: Callable[[], ExitCode | None]) -> ExitCode:
+    code = ExitCode.OK
     try:
-        code = call() or ExitCode.OK
+        code = call() or code
         sys.stdout.flush()
     except FleetopsError as error:
         say_error(error)
@@ -62,10 +83,18 @@ def _code_of(call: Callable[[], ExitCode | None]) -> ExitCode:
     except KeyboardInterrupt:
         say("interrupted")
         return ExitCode.INTERRUPTED
+    except typer.Abort:
+        # A question was answered with ctrl-C or ctrl-D, and the cursor stands behind it.
+        say("\ninterrupted")
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain about it once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        # Whoever read our output has seen enough.
+        _lead_nowhere(sys.stdout)
+    except OSError as error:
+        _lead_nowhere(sys.stdout)
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: this host failed: {printable(f'{where}{error.strerror or error}')}")
+        return ExitCode.HOST
     except typer.Exit:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: people get a sentence, not a traceback

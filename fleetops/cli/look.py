@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,7 +89,7 @@ def status(
         with RunView.open(state, run_id) as view:
             summary = summarise(view)
             live = view.live
-        text = json.dumps(_facts(summary)) if output is Format.JSON else summary.text()
+        text = json.dumps(_facts(summary)) if output is Format.JSON else summary_text(summary)
         if text != shown:
             if shown and sys.stdout.isatty() and output is Format.TEXT:
                 # Up over what was shown before, and clear from there.
@@ -100,6 +100,16 @@ def status(
         if not (watch and live):
             return
         time.sleep(_EVERY_S)
+
+
+def summary_text(summary: Summary) -> str:
+    """A summary for a terminal: what manifests and the service say in it cannot control one."""
+    return replace(
+        summary,
+        campaign=printable(summary.campaign),
+        manifest=printable(summary.manifest),
+        ended=printable(summary.ended),
+    ).text()
 
 
 def _facts(summary: Summary) -> dict[str, Any]:

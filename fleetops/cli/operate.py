@@ -12,7 +12,7 @@ import anyio
 import typer
 
 from fleetops.cli.diagnostics import printable
-from fleetops.cli.errors import ends_well, say
+from fleetops.cli.errors import ends_well, put, say
 from fleetops.cli.options import (
     BaseUrlOption,
     CaOption,
@@ -159,12 +159,12 @@ def _print_findings(findings: list[Finding], output: Format) -> None:
             }
             for one in findings
         ]
-        typer.echo(json.dumps(rows, indent=2))
+        put(json.dumps(rows, indent=2))
         return
     if not findings:
-        typer.echo("no step is unknown")
+        put("no step is unknown")
     for one in findings:
-        typer.echo(printable(f"{one.step.serial} {one.step.operation}: {one.outcome}: {one.found}"))
+        put(printable(f"{one.step.serial} {one.step.operation}: {one.outcome}: {one.found}"))
 
 
 def inventory(

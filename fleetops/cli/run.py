@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetops.cli.diagnostics import printable, render
-from fleetops.cli.errors import colours, ends_well, say
+from fleetops.cli.errors import colours, ends_well, put, say
+from fleetops.cli.look import summary_text
 from fleetops.cli.options import (
     AlongsideOption,
     BaseUrlOption,
@@ -31,6 +32,8 @@ from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
 from fleetops.errors import ExitCode, HostError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fleetops.campaigns import Campaign, RunResult
     from fleetops.journal import StateDir
 
@@ -92,13 +95,15 @@ def run(
         url = base_url_or_default(base_url)
     _say_warnings(campaign, strict)
     if dry_run:
-        return _dry_run(campaign, url, policy, options, heed_window=not now, output=output)
+        code = _dry_run(campaign, url, policy, options, heed_window=not now, output=output)
+        _say_missing_token(token_file)
+        return code
     connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
     consent = _consent(campaign, yes, from_stdin=manifest == "-")
     if now and campaign.policy.window:
         say("warning: --now ignores the maintenance windows of this campaign")
     state = StateDir(default_state_dir(os.environ))
-    _check_report_place(report)
+    _check_report_place(report, inputs=(Path(manifest), Path(campaign.manifest.source), policy, token_file))
     run_ids: list[str] = []
 
     def started(run_id: str) -> None:
@@ -142,8 +147,13 @@ def resume(
     from fleetops.journal import StateDir, default_state_dir
 
     state = StateDir(default_state_dir(os.environ))
+    _check_report_place(report, inputs=(token_file,))
+    done = campaigns.finished(run_id, state)
+    if done is not None:
+        say(f"run {run_id} has nothing left to do")
+        return _finish(state, done, report, output)
     token = read_token(os.environ, token_file)
-    _check_report_place(report)
+    held: list[str] = []
     try:
         result = campaigns.resume(
             run_id,
@@ -155,12 +165,11 @@ def resume(
             alongside=alongside,
             heed_window=not now,
             watch=_watch(quiet),
+            started=held.append,
         )
     except HostError:
-        _save_report(state, [run_id], report)
+        _save_report(state, held, report)
         raise
-    if result.reason is None:
-        say(f"run {run_id} has nothing left to do")
     return _finish(state, result, report, output)
 
 
@@ -195,6 +204,15 @@ def _dry_run(
     return ExitCode.OK
 
 
+def _say_missing_token(token_file: Path | None) -> None:
+    from fleetops.control import read_token
+
+    try:
+        read_token(os.environ, token_file)
+    except UsageError as error:
+        say(f"a run would be refused: {printable(error.message)}")
+
+
 def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:
     """Whether it is agreed that devices lose data, asked for on a terminal."""
     devices = campaign.destructive_devices()
@@ -209,11 +227,20 @@ def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:
     return True
 
 
-def _check_report_place(report: Path) -> None:
-    """Refuse before anything is sent what would only fail once all is done."""
-    if report.is_dir() or not report.absolute().parent.is_dir():
-        what = "is a directory" if report.is_dir() else "is in a directory that does not exist"
-        raise UsageError(f"the report {printable(str(report))} {what}", hint="name a file with --report")
+def _check_report_place(report: Path, *, inputs: Iterable[Path | None]) -> None:
+    """Refuse before anything is sent what would only fail, or destroy an input, once all is done."""
+    folder = report.absolute().parent
+    if report.is_dir():
+        what = "is a directory"
+    elif not folder.is_dir():
+        what = "is in a directory that does not exist"
+    elif (report.is_file() or not report.exists()) and not os.access(folder, os.W_OK | os.X_OK):
+        what = "is in a directory that cannot be written to"
+    elif any(one is not None and one.exists() and report.exists() and one.samefile(report) for one in inputs):
+        what = "would replace a file that the run is made from"
+    else:
+        return
+    raise UsageError(f"the report {printable(str(report))} {what}", hint="name another file with --report")
 
 
 def _watch(quiet: bool) -> Any:
@@ -250,7 +277,7 @@ def _finish(state: StateDir, result: RunResult, report: Path, output: Format) ->
     with RunView.open(state, result.run_id) as view:
         write_report(view, ReportFormat.CSV, report)
         state_word = view.state
-        text = summarise(view).text()
+        text = summary_text(summarise(view))
         compared = compare_with_run(view)
     say(text)
     if compared is not None:
@@ -259,7 +286,5 @@ def _finish(state: StateDir, result: RunResult, report: Path, output: Format) ->
     if output is Format.JSON:
         outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}
         facts = {"run_id": result.run_id, "state": state_word, "reason": result.reason, "detail": result.detail}
-        typer.echo(
-            json.dumps({**facts, "exit_code": int(result.exit_code), "outcomes": outcomes, "report": str(report)})
-        )
+        put(json.dumps({**facts, "exit_code": int(result.exit_code), "outcomes": outcomes, "report": str(report)}))
     return result.exit_code

@@ -85,7 +85,8 @@ def sandbox(
             tasks.start_soon(_pass_on_signals, process)
             code = await process.wait()
             tasks.cancel_scope.cancel()
-        return code
+        # As shells tell it of a command that a signal ended.
+        return code if code >= 0 else 128 - code
 
     code = run_sandbox(config, ready=ready, meanwhile=run_command if command else None)
     raise typer.Exit(code)

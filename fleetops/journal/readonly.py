@@ -65,5 +65,5 @@ def unreadable(path: Path, why: str) -> JournalError:
     """What to say of a journal that cannot be read."""
     return JournalError(
         f"the journal {path} cannot be read: {why}",
-        hint=f"what can be saved of it: `sqlite3 {path} .recover | sqlite3 recovered.db`",
+        hint=f"what can be saved of it: `sqlite3 {path} .recover | sqlite3 recovered.db` (or .dump where that fails)",
     )

@@ -173,8 +173,8 @@ def damaged(path: Path, error: Exception) -> JournalError:
     return JournalError(
         f"the journal {path} cannot be read: {error}",
         hint="nothing was sent. What can be saved of it: "
-        f"`sqlite3 {path} .recover | sqlite3 recovered.db`; do not start the campaign anew before the tables "
-        "`attempt` and `result` in there were looked at",
+        f"`sqlite3 {path} .recover | sqlite3 recovered.db` (or .dump where that fails); do not start the campaign "
+        "anew before the tables `attempt` and `result` in there were looked at",
     )
 
 
