@@ -10,30 +10,42 @@ from typing import TYPE_CHECKING, Any
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from fleetops.campaigns import Campaign, RunResult, resume, run, validate
+    from fleetops.campaigns import Campaign, Connection, RunResult, resume, run, validate, write_results
+    from fleetops.control import Token, read_token
     from fleetops.errors import ExitCode, FleetopsError, InvalidInputError
+    from fleetops.journal import StateDir
     from fleetops.model import Operation, Outcome
 
 __all__ = [
     "Campaign",
+    "Connection",
     "ExitCode",
     "FleetopsError",
     "InvalidInputError",
     "Operation",
     "Outcome",
     "RunResult",
+    "StateDir",
+    "Token",
     "__version__",
+    "read_token",
     "resume",
     "run",
     "validate",
+    "write_results",
 ]
 
 _HOME = {
     "Campaign": "campaigns",
+    "Connection": "campaigns",
     "RunResult": "campaigns",
     "resume": "campaigns",
     "run": "campaigns",
     "validate": "campaigns",
+    "write_results": "campaigns",
+    "Token": "control",
+    "read_token": "control",
+    "StateDir": "journal",
     "ExitCode": "errors",
     "FleetopsError": "errors",
     "InvalidInputError": "errors",

@@ -1,4 +1,4 @@
-"""The Python API: validate a campaign, run it, resume it, write its results. The command line is a thin layer over it."""
+"""The Python API: validate a campaign, run it, resume it, write its results. The command line is a layer over it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -7,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fleetops
-from fleetops.campaigns import Connection, resume, run, validate
+from fleetops.campaigns import Connection, resume, run, validate, write_results
 from fleetops.control import read_token
 from fleetops.errors import InvalidInputError, UsageError
 from fleetops.journal import StateDir
 from fleetops.model import Operation, Outcome
+from fleetops.report.formats import Format
 from fleetops.sandbox import SandboxConfig, sandbox_thread
 
 if TYPE_CHECKING:
@@ -79,3 +82,16 @@ def test_a_factory_reset_needs_consent(tmp_path: Path) -> None:
         run(campaign, connection, StateDir(tmp_path / "state"))
     assert not (tmp_path / "state").exists()
     assert "token" not in repr(connection)
+
+
+def test_results_are_written_from_python(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    campaign = validate(manifest(tmp_path, "ZQ000000001,sync", "ZQ999999999,sync"), options=OPTIONS)
+    with sandbox_thread(SandboxConfig(devices=1)) as (base_url, _):
+        token = read_token({"FLEETOPS_TOKEN": "sandbox-token"})
+        done = run(campaign, Connection(base_url=base_url, token=token), state)
+    write_results(done.run_id, state, tmp_path / "failed.csv", outcomes={Outcome.FAILED})
+    assert [line.split(",")[1] for line in (tmp_path / "failed.csv").read_text().splitlines()[1:]] == ["ZQ999999999"]
+    stream = io.StringIO()
+    write_results(done.run_id, state, stream, report_format=Format.JSON)
+    assert [row["outcome"] for row in json.loads(stream.getvalue())["steps"]] == ["accepted", "failed"]

@@ -145,9 +145,11 @@ def resume(
     from fleetops import campaigns
     from fleetops.control import parse_base_url, read_token
     from fleetops.journal import StateDir, default_state_dir
+    from fleetops.journal.views import RunView
 
     state = StateDir(default_state_dir(os.environ))
-    _check_report_place(report, inputs=(token_file,))
+    with RunView.open(state, run_id) as view:
+        _check_report_place(report, inputs=(Path(view.facts.manifest), token_file))
     done = campaigns.finished(run_id, state)
     if done is not None:
         say(f"run {run_id} has nothing left to do")

@@ -4,53 +4,56 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     import asyncio
 
-_LINGER_NOT: bytes = struct.pack("ii", 1, 0)
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+_KEY: Final = "fleetops.sandbox.connection"
 
 
-class Connections:
-    """The connections that are open, by the address at the other end."""
+class Connection:
+    """The connection on which a request came."""
 
-    def __init__(self) -> None:
-        self._open: dict[tuple[str, int], asyncio.Transport] = {}
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
 
-    def protocol(self) -> type[H11Protocol]:
-        """Uvicorn's protocol, made to tell of its connections."""
-        opened = self._open
+    @classmethod
+    def of(cls, scope: Any) -> Connection:
+        """The connection of a request, by its ASGI scope."""
+        connection: Connection = scope[_KEY]
+        return connection
 
-        class Told(H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
-                super().connection_made(transport)
-                opened[transport.get_extra_info("peername")[:2]] = transport
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._transport.write(data)
 
-            def connection_lost(self, exc: Exception | None) -> None:
-                opened.pop(self.transport.get_extra_info("peername")[:2], None)
-                super().connection_lost(exc)
+    def close(self) -> None:
+        """Close it, once what was written has left."""
+        self._transport.close()
 
-        return Told
-
-    def write(self, scope: Any, data: bytes) -> None:
-        """Put bytes on a request's connection as they are."""
-        transport = self._open.get(tuple(scope["client"]))
-        if transport is not None:
-            transport.write(data)
-
-    def close(self, scope: Any) -> None:
-        """Close a request's connection, once what was written has left."""
-        transport = self._open.get(tuple(scope["client"]))
-        if transport is not None:
-            transport.close()
-
-    def reset(self, scope: Any) -> None:
-        """Reset a request's connection."""
-        transport = self._open.get(tuple(scope["client"]))
-        if transport is not None:
-            raw: socket.socket = transport.get_extra_info("socket")
+    def reset(self) -> None:
+        """Reset it."""
+        if not self._transport.is_closing():
+            raw: socket.socket = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-            transport.abort()
+            self._transport.abort()
+
+
+class Protocol(H11Protocol):
+    """Uvicorn's protocol, with its connection in the scope of every request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
+        """Remember the connection."""
+        super().connection_made(transport)
+        app: Any = self.app
+        connection = Connection(transport)
+
+        async def with_connection(scope: Any, receive: Any, send: Any) -> None:
+            scope[_KEY] = connection
+            await app(scope, receive, send)
+
+        self.app = with_connection

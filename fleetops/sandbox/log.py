@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Received:
         processed: Whether the operation was started.
         busy: Whether another operation was running on the device.
         operation_id: The id of the operation that was started.
+        answered_ns: When its answer was sent or begun, by the clock of `at_ns`; None where there was none. The
+            line of a slow answer is written before that, and has none.
     """
 
     at_ns: int
@@ -44,10 +46,18 @@ class Received:
     processed: bool = False
     busy: bool = False
     operation_id: int | None = None
+    answered_ns: int | None = None
+
+    def row(self) -> dict[str, Any]:
+        """It by name, for JSON."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+
+_NAMES = Received.__slots__
 
 
 class RequestLog:
-    """The requests in the order in which they were read; in a file as well, where one is named."""
+    """The requests in the order in which they were dealt with; in a file as well, where one is named."""
 
     def __init__(self, path: Path | None) -> None:
         self.entries: list[Received] = []
@@ -59,11 +69,11 @@ class RequestLog:
         """Note a request, before it is answered."""
         self.entries.append(received)
         if self._fd is not None:
-            os.write(self._fd, (json.dumps(asdict(received)) + "\n").encode())
+            os.write(self._fd, (json.dumps(received.row()) + "\n").encode())
 
     def rows(self, offset: int) -> list[dict[str, Any]]:
         """The requests from a number on."""
-        return [asdict(received) for received in self.entries[offset:]]
+        return [received.row() for received in self.entries[offset:]]
 
     def close(self) -> None:
         """Let go of the file."""

@@ -2,40 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
+import signal
 import socket
-import threading
-import time
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from anyio.from_thread import start_blocking_portal
 
 from fleetops.errors import HostError
 from fleetops.sandbox.api import ControlApi
 from fleetops.sandbox.config import PREFIX, SandboxConfig
-from fleetops.sandbox.connections import Connections
-from fleetops.sandbox.faults import parse_fault
-from fleetops.sandbox.fleet import Fleet
+from fleetops.sandbox.connections import Protocol
 from fleetops.sandbox.log import Received, RequestLog
+from fleetops.sandbox.steering import STEERING_PATH, set_device, set_faults, steering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from starlette.requests import Request
-
-_BACKLOG = 1024
+_BACKLOG: Final = 1024
+_DATE_S: Final = 1.0
+_LAST_WORDS_S: Final = 1.0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its own way with signals."""
+    """uvicorn, without its own way with signals, and over as soon as it is told."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def end(self) -> None:
+        """Be over."""
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which renews the Date header
+            with anyio.move_on_after(_DATE_S):
+                await self._told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close what is idle and cut off what is not: a request that hangs would never end."""
+        for listener in self.servers:
+            listener.close()
+        for listening in sockets or []:
+            listening.close()
+        for protocol in list(self.server_state.connections):
+            protocol.shutdown()
+            if not protocol.transport.is_closing():
+                protocol.transport.abort()
+        await asyncio.sleep(0)  # connections learn that they are lost, so that cancelled requests do not answer
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
 
 
 class Sandbox:
@@ -47,18 +77,16 @@ class Sandbox:
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
-        self._connections = Connections()
-        self._fleet = Fleet(config, time.time())
         try:
-            log = RequestLog(config.log)
+            self._log = RequestLog(config.log)
         except OSError as error:
             raise HostError(f"the log {config.log} cannot be written: {error.strerror}") from None
-        self._api = ControlApi(config, self._fleet, log, self._connections)
+        self._api = ControlApi(config, self._log)
 
     @property
     def requests(self) -> list[Received]:
         """What was received so far, in order."""
-        return self._api.log.entries
+        return self._log.entries
 
     def set_faults(self, *faults: str) -> None:
         """Put other faults in force, written as `parse_fault` reads them.
@@ -66,7 +94,7 @@ class Sandbox:
         Raises:
             ValueError: One of them is none.
         """
-        self._api.faults = tuple(parse_fault(text) for text in faults)
+        set_faults(self._api, *faults)
 
     def set_token(self, token: str) -> None:
         """Accept another token from now on."""
@@ -78,94 +106,71 @@ class Sandbox:
         Raises:
             ValueError: There is no such device.
         """
-        number = self._fleet.number(serial)
-        if number is None:
-            raise ValueError(f"there is no device {serial!r}")
-        self._fleet.force(number, up=up, now_s=time.time())
+        set_device(self._api, serial, up=up)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Serve in this event loop; the base URL.
+        """Serve in this event loop, once; the base URL.
 
         Raises:
             HostError: The port is taken.
         """
-        listening = self._listen()
-        port = listening.getsockname()[1]
-        server = _Server(
-            uvicorn.Config(
-                self._app(),
-                http=self._connections.protocol(),
-                lifespan="off",
-                ws="none",
-                access_log=False,
-                log_config=None,
-                log_level="critical",
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,
-                server_header=False,
-            )
-        )
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listening])
-                try:
-                    yield f"http://{self._config.host}:{port}{PREFIX}"
-                finally:
-                    server.should_exit = server.force_exit = True
-        finally:
-            listening.close()
-            self._api.log.close()
+        with closing(self._log), closing(self._listen()) as listening:
+            port = listening.getsockname()[1]
+            server = _Server(_uvicorn(self._app()))
+            # Not a task group: it would wrap whatever the caller raises.
+            task = asyncio.create_task(server.serve([listening]))
+            try:
+                yield f"http://{_in_url(self._config.host)}:{port}{PREFIX}"
+            finally:
+                server.end()
+                with anyio.CancelScope(shield=True):
+                    await task
 
     def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._config.host else socket.AF_INET
         try:
-            listening = socket.create_server((self._config.host, self._config.port), backlog=_BACKLOG)
+            listening = socket.create_server((self._config.host, self._config.port), family=family, backlog=_BACKLOG)
         except OSError as error:
+            # The error's own text has the address again; where a name does not resolve, it is all there is.
+            code = error.errno or 0
+            why = os.strerror(code) if code in errno.errorcode else error.strerror
             raise HostError(
-                f"the sandbox cannot listen on port {self._config.port}: {error.strerror}",
+                f"the sandbox cannot listen on {self._config.host} port {self._config.port}: {why}",
                 hint="choose another one with --port, or 0 for any",
             ) from None
         # Connections inherit it. Without it a reply in two writes waits 40 ms for the client's delayed acknowledgement.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
 
-    def _app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/sandbox/requests", self._told(self._rows), methods=["GET"]),
-                Route("/sandbox/faults", self._told(self._change_faults), methods=["POST"]),
-                Route("/sandbox/token", self._told(self._change_token), methods=["POST"]),
-                Route("/sandbox/devices", self._told(self._change_device), methods=["POST"]),
-                Mount("/", self._api),
-            ]
-        )
+    def _app(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
+        """Both applications: no router stands between a request and the API."""
+        api, beside = self._api, steering(self._api)
 
-    def _told(self, act: Callable[[Any], Any]) -> Callable[[Request], Awaitable[JSONResponse]]:
-        """An endpoint that answers with what `act` makes of the query or the body, else with 400."""
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await (beside if scope["path"].startswith(STEERING_PATH) else api)(scope, receive, send)
 
-        async def endpoint(request: Request) -> JSONResponse:
-            try:
-                asked = dict(request.query_params) if request.method == "GET" else await request.json()
-                return JSONResponse(act(asked))
-            except (KeyError, TypeError, ValueError) as error:
-                return JSONResponse({"detail": f"{type(error).__name__}: {error}"}, 400)
+        return app
 
-        return endpoint
 
-    def _rows(self, query: dict[str, str]) -> dict[str, Any]:
-        return {"requests": self._api.log.rows(int(query.get("offset", "0")))}
+def _uvicorn(app: Callable[[Any, Any, Any], Awaitable[None]]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=Protocol,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level="critical",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=75,
+    )
 
-    def _change_faults(self, asked: Any) -> dict[str, Any]:
-        self.set_faults(*asked["faults"])
-        return {"faults": asked["faults"]}
 
-    def _change_token(self, asked: Any) -> dict[str, Any]:
-        self.set_token(str(asked["token"]))
-        return {}
-
-    def _change_device(self, asked: Any) -> dict[str, Any]:
-        self.set_device(str(asked["serial_number"]), up=bool(asked["status"]))
-        return {}
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def run_sandbox(
@@ -187,51 +192,31 @@ def run_sandbox(
     Raises:
         HostError: The port is taken, or the log cannot be written.
     """
-    try:
-        return anyio.run(_serve, config, ready, meanwhile)
-    except BaseExceptionGroup as group:
-        # The group is of the task that serves; what went wrong is the one thing in it.
-        raise group.exceptions[0] from None
+    return anyio.run(_serve, config, ready, meanwhile)
 
 
 async def _serve(
     config: SandboxConfig, ready: Callable[[str], None], meanwhile: Callable[[str], Awaitable[int]] | None
 ) -> int:
     async with Sandbox(config).serving() as base_url:
-        ready(base_url)
         if meanwhile is not None:
+            ready(base_url)
             return await meanwhile(base_url)
-        await _until_told()
+        # Before anybody is told: whoever knows that it listens may end it.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            ready(base_url)
+            async for _ in signals:
+                break
     return 0
-
-
-async def _until_told() -> None:
-    import signal  # noqa: PLC0415 - for whoever serves in the main thread
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
 
 
 @contextmanager
 def sandbox_thread(config: SandboxConfig) -> Iterator[tuple[str, Sandbox]]:
-    """A sandbox in a thread of its own, for whoever has no event loop: the base URL and the sandbox."""
+    """A sandbox in a thread of its own, for whoever has no event loop: the base URL and the sandbox.
+
+    Raises:
+        HostError: The port is taken, or the log cannot be written.
+    """
     sandbox = Sandbox(config)
-    started, stop = threading.Event(), threading.Event()
-    urls: list[str] = []
-
-    async def serve() -> None:
-        async with sandbox.serving() as base_url:
-            urls.append(base_url)
-            started.set()
-            while not stop.is_set():  # noqa: ASYNC110 - the event is of another thread
-                await anyio.sleep(0.02)
-
-    thread = threading.Thread(target=lambda: anyio.run(serve), daemon=True)
-    thread.start()
-    started.wait(10)
-    try:
-        yield urls[0], sandbox
-    finally:
-        stop.set()
-        thread.join(10)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox.serving()) as base_url:
+        yield base_url, sandbox

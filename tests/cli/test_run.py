@@ -334,3 +334,37 @@ def test_a_plan_whose_manifest_policy_or_service_changed_is_refused_with_what_ch
     terminal.write("plan.json", "{")
     assert terminal("run", "plan.json").code == 3
     assert terminal.sandbox.requests == []
+
+
+def test_a_report_never_replaces_what_the_run_is_made_from(terminal: Terminal) -> None:
+    manifest, policy = terminal.manifest(2), terminal.write("p.yaml", "rate: 100/s\n")
+    (terminal.folder / "link.csv").symlink_to(manifest)
+    assert terminal("plan", manifest, "--policy", policy, "--out", "plan.json").code == 0
+    for source, name in ((manifest, manifest), (manifest, "link.csv"), (manifest, policy), ("plan.json", manifest)):
+        ended = terminal("run", source, "--policy", policy, "--report", name)
+        assert ended.code == 2
+        assert "would replace" in ended.err
+    assert terminal.sandbox.requests == []
+    assert terminal("run", manifest, "--policy", policy).code == 0
+    assert terminal("resume", terminal.run_id(), "--report", manifest).code == 2
+
+
+def test_a_dry_run_says_that_a_run_would_be_refused_for_want_of_a_token(terminal: Terminal) -> None:
+    assert "refused" not in terminal("run", terminal.manifest(), "--dry-run").err
+    del terminal.environment["FLEETOPS_TOKEN"]
+    assert "a run would be refused: there is no token" in terminal("run", terminal.manifest(), "--dry-run").err
+
+
+def test_a_finished_run_is_reported_again_without_a_token(terminal: Terminal) -> None:
+    terminal.sandbox.set_faults("not_found@ZQ000000001")
+    terminal("run", terminal.manifest(2), "--rate", "100/s")
+    del terminal.environment["FLEETOPS_TOKEN"]
+    ended = terminal("resume", terminal.run_id(), "--report", "again.csv")
+    assert ended.code == 1
+    assert report(terminal, "again.csv") == report(terminal)
+
+
+def test_the_sandbox_tells_of_a_killed_command_as_shells_do(terminal: Terminal) -> None:
+    killed = command(terminal, "sandbox", "--", "sh", "-c", "kill -9 $$")
+    killed.communicate(timeout=60)
+    assert killed.returncode == 128 + signal.SIGKILL

@@ -31,10 +31,10 @@ time.time = lambda: time.time_ns() / 1e9
 
 @contextmanager
 def state_on_small_disk(rig: Rig) -> Iterator[Path]:
-    """The state directory on a disk of two megabytes of its own."""
+    """The state directory on a disk of six megabytes of its own."""
     place, state = rig.folder / "disk", rig.folder / "state"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", place], check=False, capture_output=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", place], check=False, capture_output=True)
     if made.returncode:
         pytest.skip(f"a small disk needs the right to mount one: {made.stderr.decode().strip()}")
     try:
