@@ -80,9 +80,8 @@ def _problem(details: ErrorDetails, layers: Sequence[Document]) -> Problem:
 def _set_by(loc: tuple[int | str, ...], layers: Sequence[Document]) -> tuple[Document, tuple[int | str, ...]]:
     """The last layer that sets the deepest part of `loc` that any sets; pydantic's location may go on below it."""
     for length in range(len(loc), 0, -1):
-        for layer in reversed(layers):
-            if layer.has(loc[:length]):
-                return layer, loc[:length]
+        if setting := [layer for layer in layers if layer.has(loc[:length])]:
+            return setting[-1], loc[:length]
     return layers[-1], ()
 
 
