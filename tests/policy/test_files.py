@@ -135,3 +135,10 @@ def test_a_mistake_is_pointed_at_in_the_layer_that_makes_it_whatever_comes_after
     with pytest.raises(InvalidInputError) as raised:
         resolve_policy(layers)
     assert [problem.file for problem in raised.value.problems.listed] == ["embedded"]
+
+
+def test_a_mistake_inside_of_what_was_written_short_is_pointed_at_where_it_was_written() -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        resolve_policy([Document("night.yaml", {"allow": "["})])
+    (problem,) = raised.value.problems.listed
+    assert (problem.file, problem.message.split(":")[0]) == ("night.yaml", "allow")
