@@ -22,6 +22,7 @@ _EXAMPLE: Final = f"write it like {DEFAULT_BASE_URL}"
 _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?"
 )
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9_-]+")
 _HIGHEST_PORT: Final = 65535
 
 
@@ -70,6 +71,8 @@ def path_segment(serial: str) -> str:
 
     `.` and `..` are spelled out as well: as they are, they would be taken for the path's structure.
     """
+    if _UNRESERVED.fullmatch(serial):
+        return serial
     quoted = quote(serial, safe="", errors="surrogatepass")
     return quoted.replace(".", "%2E") if serial in {".", ".."} else quoted
 

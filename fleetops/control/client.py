@@ -1,7 +1,8 @@
 """One request, one answer: deadlines, bounds, and whether a request may have reached the service.
 
 httpx's transports are used without its client: the client's redirects, cookies, authentication and logging are all
-things that must not happen here (it fails on a Location that it cannot parse, followed or not).
+things that must not happen here (it fails on a Location that it cannot parse, followed or not). The transport that is
+our own is used without httpx's models too, which cost more than all the rest of a request.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import anyio
 import httpx
 
 from fleetops.control.base_url import parse_base_url, proxy_for
+from fleetops.control.direct import DirectTransport, Timeouts, header_block
 from fleetops.control.transport import OneConnectionEach, connections_to
 from fleetops.control.wording import bounded, printable
 from fleetops.errors import UsageError
@@ -28,6 +30,7 @@ from fleetops.model import Reason
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fleetops.control.parsing import Received
     from fleetops.control.token import Token
 
 _NOT_REACHED: Final = (
@@ -36,10 +39,14 @@ _NOT_REACHED: Final = (
     httpx.PoolTimeout,
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
 )
 _TIMED_OUT: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
 _BROKEN_OFF: Final = ("Server disconnected", "peer closed connection")
 """How httpcore and h11 begin to say that a connection ended too early; all else they say of a reply is of bad HTTP."""
+
+TRANSPORT_VARIABLE: Final = "FLEETOPS_TRANSPORT"
+"""`direct` in this environment variable has our own connections used, where there is no proxy, instead of httpx's."""
 
 _LONGEST_CHAIN: Final = 10
 _SSL_DECORATION: Final = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
@@ -68,6 +75,19 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Headers:
+    """Headers as they came, looked through only when one is asked for: few replies have one that matters."""
+
+    raw: list[tuple[bytes, bytes]]
+
+    def get(self, name: str) -> str | None:
+        """The value of a header, whose name is given in lower case; values of the same name are joined by commas."""
+        wanted = name.encode()
+        value: str | None = httpx.Headers([header for header in self.raw if header[0].lower() == wanted]).get(name)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A reply whose status was understood.
 
@@ -80,7 +100,7 @@ class Answer:
     """
 
     status: int
-    headers: httpx.Headers
+    headers: Headers
     body: bytes
     cut: Reason | None = None
 
@@ -126,6 +146,9 @@ class ControlClient:
         self._timeouts = {"connect": None, "read": None, "write": None, "pool": settings.connect_timeout_s}
         _quieten_httpcore()
         self._transport = transport or _transport(self.base_url, settings)
+        self._direct = None
+        if isinstance(self._transport, DirectTransport):
+            self._direct = _Direct(self._transport, self.base_url, self._headers, self._headers_with_body)
 
     def redact(self, text: str) -> str:
         """`text` without the token."""
@@ -150,6 +173,19 @@ class ControlClient:
             content: A JSON body.
             most_bytes: Of the reply's body; the connection is closed rather than read further.
         """
+        if self._direct is None:
+            return await self._exchange_by_httpx(method, url, content, most_bytes)
+        try:
+            got = await self._direct.exchange(method, url, content, most_bytes)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the step must get its reply
+            timed_out = isinstance(error, _TIMED_OUT)
+            return self._no_answer(error, sent=not isinstance(error, _NOT_REACHED), timed_out=timed_out)
+        cut = _why_lost(got.error, timed_out=isinstance(got.error, _TIMED_OUT)) if got.error else None
+        return Answer(got.status, Headers(got.headers), got.body, cut)
+
+    async def _exchange_by_httpx(
+        self, method: str, url: str, content: bytes | None, most_bytes: int
+    ) -> Answer | NoAnswer:
         progress = _Progress(self._connect_timeout_s, self._read_timeout_s)
         try:
             request = self._request(method, url, content, progress)
@@ -172,11 +208,12 @@ class ControlClient:
                     await _close(response)
         timed_out = progress.scope.cancelled_caught or isinstance(error, _TIMED_OUT)
         if response is None:
-            return self._no_answer(progress, error, timed_out=timed_out)
+            unsent = not progress.sent and (progress.connecting or isinstance(error, _NOT_REACHED))
+            return self._no_answer(error, sent=not unsent, timed_out=timed_out)
         cut = _why_lost(error, timed_out=timed_out) if timed_out or error else None
         if len(body) > most_bytes:
             cut = Reason.BAD_REPLY
-        return Answer(response.status_code, response.headers, bytes(body[:most_bytes]), cut)
+        return Answer(response.status_code, Headers(response.headers.raw), bytes(body[:most_bytes]), cut)
 
     def _request(self, method: str, url: str, content: bytes | None, progress: _Progress) -> httpx.Request:
         return httpx.Request(
@@ -190,8 +227,10 @@ class ControlClient:
     def _unreached(self, words: str) -> NoAnswer:
         return NoAnswer(reached=False, reason=Reason.UNREACHABLE, detail=self.printable(words))
 
-    def _no_answer(self, progress: _Progress, error: Exception | None, *, timed_out: bool) -> NoAnswer:
-        if not progress.sent and (progress.connecting or isinstance(error, _NOT_REACHED)):
+    def _no_answer(self, error: Exception | None, *, sent: bool, timed_out: bool) -> NoAnswer:
+        if isinstance(error, httpx.LocalProtocolError):
+            return self._unreached(f"no request can be made: {error}")
+        if not sent:
             words = _words(error) if error else f"not within {self._connect_timeout_s:g} s"
             return self._unreached(f"no connection to {self._authority}: {words}")
         reason = _why_lost(error, timed_out=timed_out)
@@ -200,6 +239,27 @@ class ControlClient:
         else:
             detail = f"the reply is not HTTP: {error}" if reason is Reason.BAD_REPLY else _words(error)
         return NoAnswer(reached=True, reason=reason, detail=self.printable(detail))
+
+
+class _Direct:
+    """Requests to the base URL below httpx's models; holds the token, and so shows nothing of itself."""
+
+    __slots__ = ("_headers", "_headers_with_body", "_origin", "_transport")
+
+    def __init__(
+        self, transport: DirectTransport, base_url: str, headers: httpx.Headers, headers_with_body: httpx.Headers
+    ) -> None:
+        self._transport = transport
+        url = httpx.URL(base_url)
+        self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        host = (b"Host", url.netloc)
+        self._headers = header_block([host, *headers.raw])
+        self._headers_with_body = header_block([host, *headers_with_body.raw])
+
+    async def exchange(self, method: str, url: str, content: bytes | None, most_bytes: int) -> Received:
+        target = url.removeprefix(self._origin).encode()
+        headers = self._headers if content is None else self._headers_with_body
+        return await self._transport.exchange(method, target, headers, content, most_bytes=most_bytes)
 
 
 class _Progress:
@@ -262,13 +322,32 @@ def _words(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-def _transport(base_url: str, settings: ClientSettings) -> OneConnectionEach:
-    tls = None if base_url.startswith("http://") else _ssl_context(settings.ca_bundle)
-    connect = connections_to(base_url, ssl_context=tls, proxy=proxy_for(base_url))
-    return OneConnectionEach(connect, settings.concurrency)
+def _transport(base_url: str, settings: ClientSettings) -> httpx.AsyncBaseTransport:
+    proxy = proxy_for(base_url)
+    if proxy is not None or os.environ.get(TRANSPORT_VARIABLE) != "direct":
+        return stock_transport(base_url, settings, proxy)
+    connect_s, read_s = settings.connect_timeout_s, settings.read_timeout_s
+    return DirectTransport(
+        base_url,
+        settings.concurrency,
+        ssl_context=_ssl_context(base_url, settings.ca_bundle),
+        timeouts=Timeouts(connect_s, connect_s, read_s),
+    )
 
 
-def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
+def stock_transport(base_url: str, settings: ClientSettings, proxy: httpx.Proxy | None = None) -> OneConnectionEach:
+    """Connections of httpx's own, through a proxy where one is given.
+
+    Raises:
+        UsageError: The CA bundle cannot be used.
+    """
+    tls = _ssl_context(base_url, settings.ca_bundle)
+    return OneConnectionEach(connections_to(base_url, ssl_context=tls, proxy=proxy), settings.concurrency)
+
+
+def _ssl_context(base_url: str, ca_bundle: Path | None) -> ssl.SSLContext | None:
+    if base_url.startswith("http://"):
+        return None
     if ca_bundle is None:
         return httpx.create_ssl_context()
     try:

@@ -185,7 +185,7 @@ class HttpInventory:
                 wait_s = retry_after(answer.headers.get("retry-after"), datetime.now(UTC))
                 raise _PassingError(said, wait_s)
             case status if 300 <= status <= 399:  # noqa: PLR2004 - redirects
-                location = self._client.printable(answer.headers.get("location", "nowhere"))
+                location = self._client.printable(answer.headers.get("location") or "nowhere")
                 raise AbortedError(f"the inventory is not there: {status} to {location}", hint=_CHECK_URL)
             case _:
                 raise AbortedError(f"the inventory refuses the request ({said})", hint=_CHECK_URL)

@@ -26,16 +26,23 @@ import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fleetops.control.wording import bounded, printable, words_of
 from fleetops.model import Reason, Reply, ReplyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
 
     from fleetops.model import Operation
+
+    class SupportsGet(Protocol):
+        """What has headers by name."""
+
+        def get(self, name: str, /) -> str | None:
+            """The value of a header, None where it is not there."""
+
 
 _LONGEST_OPERATION_ID: Final = 100
 _LONGEST_RETRY_AFTER_S: Final = 1e9
@@ -73,7 +80,7 @@ def _unchanged(text: str) -> str:
 
 def classify(
     status: int,
-    headers: Mapping[str, str],
+    headers: SupportsGet,
     body: bytes,
     *,
     cut: Reason | None = None,
@@ -85,7 +92,7 @@ def classify(
 
     Args:
         status: The status of the final reply.
-        headers: Its headers; names in lower case, or a mapping that does not mind the case.
+        headers: Its headers, by names in lower case.
         body: Its body, or as much of it as was read.
         cut: Why `body` is not the whole body; None where it is.
         asked: The operation that was asked for.

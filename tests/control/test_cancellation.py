@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.control.scripted_server import Arrival
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 LOOPS = 60
 """Turns of the event loop within which a request and its reply come to an end."""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.control.scripted_server import Script
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 SERIAL = "ABC123456789"
 READ_TIMEOUT_S = 0.15
 
