@@ -123,7 +123,9 @@ def _facts(summary: Summary) -> dict[str, Any]:
 
 def report(
     run_id: RunArgument,
-    form: Annotated[str, typer.Option("--format", metavar="csv|json|junit|manifest", help="What to write.")] = "csv",
+    form: Annotated[
+        str, typer.Option("--format", metavar="csv|json|junit|html|manifest", help="What to write.")
+    ] = "csv",
     outcome: Annotated[
         str | None, typer.Option("--outcome", metavar="failed,unknown", help="Only rows with one of these outcomes.")
     ] = None,

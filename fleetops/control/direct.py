@@ -213,7 +213,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
         """A socket to the first of the host's addresses that answers; the one that did last is tried first."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._origin[1].decode("ascii"), self._origin[2], type=socket.SOCK_STREAM)
-        addresses = sorted(((family, address) for family, _, _, _, address in found), key=self._answered.__ne__)
+        addresses = [(family, address) for family, _, _, _, address in found]
+        addresses.sort(key=lambda address: address != self._answered)
         for position, (family, address) in enumerate(addresses, start=1):
             patience_s = None if position == len(addresses) else _PATIENCE_S
             sock = socket.socket(family, socket.SOCK_STREAM)

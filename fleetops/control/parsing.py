@@ -6,6 +6,7 @@ than read in one of several ways.
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast
 
@@ -20,6 +21,7 @@ MOST_HEAD_BYTES: Final = 100 * 1024
 
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
+_PHRASE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIRST_BYTE: Final = b"H"[0]
 
 
@@ -126,10 +128,15 @@ class ReplyParser:
         self.keep_alive = False
         return True
 
+    def on_status(self, phrase: bytes) -> None:
+        """Called by httptools with the reason phrase, or a piece of it."""
+        if not _PHRASE.fullmatch(phrase):
+            self._refuse("illegal status line")
+
     def on_header(self, name: bytes, value: bytes | None) -> None:
         """Called by httptools with a header of the reply, or one of its trailers."""
         if not self._has_head:
-            self._headers.append((name, value or b""))
+            self._headers.append((name, (value or b"").rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Called by httptools at the end of the headers."""

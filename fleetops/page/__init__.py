@@ -5,7 +5,21 @@ as it was published, with its licences beside it. Each chart has its figures bes
 for printing, and for browsers that run no scripts.
 """
 
-from fleetops.page.html import render_page
-from fleetops.page.parts import Chart, Facts, Notes, Page, Part, Section, Source, Table, Text
+from fleetops.page.html import Pieces, render_page, render_pieces
+from fleetops.page.parts import Chart, Facts, Notes, Page, Panel, Part, Section, Source, Table, Text
 
-__all__ = ["Chart", "Facts", "Notes", "Page", "Part", "Section", "Source", "Table", "Text", "render_page"]
+__all__ = [
+    "Chart",
+    "Facts",
+    "Notes",
+    "Page",
+    "Panel",
+    "Part",
+    "Pieces",
+    "Section",
+    "Source",
+    "Table",
+    "Text",
+    "render_page",
+    "render_pieces",
+]

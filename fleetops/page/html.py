@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from fleetops.page.parts import Chart, Facts, Notes, Source, Table, Text
+from fleetops.page.parts import Chart, Facts, Notes, Panel, Source, Table, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,19 +26,44 @@ def render_page(page: Page) -> str:
     return "\n".join(_Rendering(page).lines()) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What changes in a page whose figures change.
+
+    Attributes:
+        lead: The line under the title.
+        sections: Each section as HTML.
+        charts: The option of each chart, as JSON.
+    """
+
+    lead: str
+    sections: tuple[str, ...]
+    charts: tuple[str, ...]
+
+
+def render_pieces(page: Page) -> Pieces:
+    """The changing pieces of a page, to be put in the place of those of one with the same sections and charts."""
+    return _Rendering(page).pieces()
+
+
 @cache
 def _asset(name: str) -> str:
     return files("fleetops.page").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
-def _script_digest(name: str) -> str:
-    return "sha256-" + b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
+def _library_source() -> str:
+    return _source(_asset(_LIBRARY))
+
+
+def _source(script: str) -> str:
+    """How a content security policy allows a script by its digest."""
+    return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _embedded(value: object) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False)
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -47,29 +73,38 @@ class _Rendering:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._charts: list[dict[str, object]] = []
+        self._panels: list[Panel] = []
+
+    def pieces(self) -> Pieces:
+        page = self._page
+        sections = tuple("\n".join(self._section(section, number)) for number, section in enumerate(page.sections))
+        return Pieces(page.lead, sections, tuple(_embedded(chart["option"]) for chart in self._charts))
 
     def lines(self) -> Iterator[str]:
         page = self._page
         sections = [line for number, section in enumerate(page.sections) for line in self._section(section, number)]
-        scripts = ("page.js", _LIBRARY) if self._charts else ()
-        allowed = " ".join(f"'{_script_digest(name)}'" for name in scripts) or "'none'"
+        scripts = [*([_asset("page.js")] if self._charts else []), *(panel.script for panel in self._panels)]
+        allowed = [*([_library_source()] if self._charts else []), *map(_source, scripts)] or ["'none'"]
+        connect = "connect-src 'self'; " if page.connects else ""
         yield "<!doctype html>"
         yield '<html lang="en">'
         yield "<head>"
         yield '<meta charset="utf-8">'
         yield (
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-            f"style-src 'unsafe-inline'; script-src {allowed}; base-uri 'none'; form-action 'none'\">"
+            f"style-src 'unsafe-inline'; {connect}script-src {' '.join(allowed)}; "
+            "base-uri 'none'; form-action 'none'\">"
         )
         yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
         yield '<meta name="referrer" content="no-referrer">'
         yield '<link rel="icon" href="data:,">'
         yield f"<title>{escape(page.title)}</title>"
         yield f"<style>\n{_asset('page.css')}</style>"
+        yield from (f"<style>\n{panel.style}</style>" for panel in self._panels)
         yield "</head>"
         yield "<body>"
         yield '<a class="skip" href="#content">Skip to the content</a>'
-        yield f"<header><h1>{escape(page.title)}</h1><p>{escape(page.lead)}</p></header>"
+        yield f'<header><h1>{escape(page.title)}</h1><p id="lead">{escape(page.lead)}</p></header>'
         yield '<nav aria-label="On this page"><ul>'
         for number, section in enumerate(page.sections):
             yield f'<li><a href="#part-{number}">{escape(section.title)}</a></li>'
@@ -78,10 +113,13 @@ class _Rendering:
         yield from sections
         yield "</main>"
         yield f"<footer><p>{escape(page.footer)}</p></footer>"
-        if scripts:
+        if self._charts:
             yield f'<script type="application/json" id="charts">{_embedded(self._charts)}</script>'
             yield f"<script>{_asset(_LIBRARY)}</script>"
-            yield f"<script>{_asset('page.js')}</script>"
+        for panel in self._panels:
+            for name, value in panel.data.items():
+                yield f'<script type="application/json" id="{name}">{_embedded(value)}</script>'
+        yield from (f"<script>{script}</script>" for script in scripts)
         yield "</body>"
         yield "</html>"
 
@@ -113,6 +151,9 @@ class _Rendering:
                 yield f'<pre tabindex="0">{escape(part.text)}</pre></details>'
             case Chart():
                 yield from self._chart(part)
+            case Panel():
+                self._panels.append(part)
+                yield part.markup
 
     def _chart(self, chart: Chart) -> Iterator[str]:
         number = len(self._charts)

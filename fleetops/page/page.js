@@ -30,7 +30,7 @@
       if (one.name === "") {
         return { ...one, silent: true, itemStyle: { color: "transparent" }, tooltip: { show: false } };
       }
-      const color = COLOURS[shadeName][at % COLOURS[shadeName].length];
+      const color = COLOURS[shadeName][(one.tone ?? at) % COLOURS[shadeName].length];
       const dash = one.areaStyle ? "solid" : DASHES[at % DASHES.length];
       at += 1;
       return {
@@ -67,11 +67,13 @@
     };
   }
 
+  function drawOne({ chart, option }) {
+    chart.setOption(coloured(option, shade()), true);
+    chart.resize();
+  }
+
   function draw() {
-    for (const { chart, option } of drawn) {
-      chart.setOption(coloured(option, shade()), true);
-      chart.resize();
-    }
+    drawn.forEach(drawOne);
   }
 
   function readAloud(place, event) {
@@ -101,5 +103,12 @@
   dark.addEventListener("change", draw);
   paper.addEventListener("change", draw);
   addEventListener("resize", draw);
+  // Figures that have changed: numbers of charts, and their options.
+  document.addEventListener("figures", ({ detail }) => {
+    for (const [number, option] of detail) {
+      drawn[number].option = option;
+      drawOne(drawn[number]);
+    }
+  });
   document.documentElement.dataset.charts = String(drawn.length);
 })();

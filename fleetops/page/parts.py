@@ -65,7 +65,8 @@ class Chart:
         title: What it shows, in a few words.
         description: What there is to see in it, in a sentence: what somebody hears who does not see it.
         option: The chart as ECharts takes it, without functions and colours: those are the page's, by order of the
-            series. A series of the name `""` is drawn invisibly, to hold others up in a stack.
+            series, or by a series' `tone`, which counts them from 0. A series of the name `""` is drawn invisibly, to
+            hold others up in a stack.
         table: The same figures as a table.
         height_px: Its height on a screen.
     """
@@ -77,7 +78,24 @@ class Chart:
     height_px: int = 320
 
 
-Part = Text | Facts | Notes | Table | Source | Chart
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Something of the program's own that works by a script. Unlike the texts of other parts, its markup is obeyed.
+
+    Attributes:
+        markup: HTML, with no text from outside in it.
+        style: CSS.
+        script: JavaScript; it runs once the page is there.
+        data: What the script finds as JSON, by the id of the element that holds it. Any text may be in it.
+    """
+
+    markup: str
+    style: str
+    script: str
+    data: Mapping[str, object]
+
+
+Part = Text | Facts | Notes | Table | Source | Chart | Panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +115,11 @@ class Page:
         lead: A line under it.
         sections: What is in it.
         footer: A line at the end.
+        connects: Whether its scripts may talk to the server that it comes from; else they can reach nothing.
     """
 
     title: str
     lead: str
     sections: Sequence[Section]
     footer: str
+    connects: bool = False

@@ -139,7 +139,12 @@ def report_frame(view: RunView, outcomes: Collection[Outcome] | None = None) -> 
 
 
 def report_slices(
-    view: RunView, outcomes: Collection[Outcome] | None = None, *, note: bool, settle: bool = False
+    view: RunView,
+    outcomes: Collection[Outcome] | None = None,
+    *,
+    note: bool,
+    settle: bool = False,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[Slice]:
     """The report on a run by slices of rows; slices without a row are left out.
 
@@ -148,13 +153,14 @@ def report_slices(
         outcomes: Only the rows with one of these outcomes; None for all.
         note: Whether the notes are wanted.
         settle: Whether the settle times are wanted.
+        numbers: Which slices, counted from 0, each of `SLICE` steps; None for all.
 
     Raises:
         JournalError: The journal is damaged.
     """
     more = {"s.settle_ns": settle, "s.note": note, "s.carried": bool(view.facts.carried_columns)}
     query = _STEPS.format(more="".join(f", {column}" for column, wanted in more.items() if wanted))
-    for from_step in range(0, view.steps, SLICE):
+    for from_step in range(0, view.steps, SLICE) if numbers is None else (number * SLICE for number in numbers):
         rows = _slice(view, query, from_step, min(from_step + SLICE, view.steps))
         if outcomes is not None:
             wanted = [outcome in outcomes for outcome in rows.columns["outcome"]]

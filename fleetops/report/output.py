@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 from fleetops.errors import HostError
 from fleetops.report.formats import Format
 from fleetops.report.formats.csv_report import write_csv
+from fleetops.report.formats.html_report import write_html
 from fleetops.report.formats.json_report import write_json
 from fleetops.report.formats.junit_report import write_junit
 from fleetops.report.formats.manifest_file import write_manifest
@@ -29,6 +30,7 @@ WRITERS: Final[dict[Format, Writer]] = {
     Format.CSV: write_csv,
     Format.JSON: write_json,
     Format.JUNIT: write_junit,
+    Format.HTML: write_html,
     Format.MANIFEST: write_manifest,
 }
 

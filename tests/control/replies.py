@@ -51,7 +51,7 @@ _HEADERS = st.sampled_from(
         b"Content-Length: 99999999999999999999999",
         b"Content-Length:",
         b"Transfer-Encoding: chunked",
-        b"Transfer-Encoding: Chunked",
+        b"Transfer-Encoding: Chunked \t",
         b"Transfer-Encoding: chunked, chunked",
         b"Transfer-Encoding: gzip, chunked",
         b"Transfer-Encoding: identity",

@@ -11,4 +11,5 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     JUNIT = "junit"
+    HTML = "html"
     MANIFEST = "manifest"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from fleetops.policy import Policy
 
 _COLUMNS: Final = ("serial_number", "operation", "group", "settle")
-_HARMLESS: Final = re.compile(r"[-+][A-Za-z0-9+._:\-]*")
+HARMLESS: Final = r"[-+][A-Za-z0-9+._:\-]*"
+"""Serial numbers that start like a formula and can do nothing."""
 
 
 def write_manifest(view: RunView, out: TextIO, outcomes: Collection[Outcome] | None) -> None:
@@ -38,14 +39,19 @@ def write_manifest(view: RunView, out: TextIO, outcomes: Collection[Outcome] | N
         OSError: The stream cannot be written.
     """
     note = has_notes(view)
-    ours = (*_COLUMNS, *([NOTE] if note else []))
-    write_rows(out, [neutralised([name]) for name in (*ours, *unique_names(view.facts.carried_columns, ours))])
+    write_rows(out, [neutralised([name]) for name in manifest_names(view, note=note)])
     for rows in report_slices(view, outcomes, note=note, settle=True):
         columns = rows.columns
         refuse_formulas(columns["serial_number"])
-        settle = _own_settle_times(columns["operation"], columns["settle_ns"], view.policy)
+        settle = own_settle_times(columns["operation"], columns["settle_ns"], view.policy)
         texts = (columns["group"], settle, *([columns[NOTE]] if note else []), *rows.carried)
         write_rows(out, [columns["serial_number"], columns["operation"], *map(neutralised, texts)])
+
+
+def manifest_names(view: RunView, *, note: bool) -> list[str]:
+    """The columns of the manifest, with those that are carried."""
+    ours = (*_COLUMNS, *([NOTE] if note else []))
+    return [*ours, *unique_names(view.facts.carried_columns, ours)]
 
 
 def refuse_formulas(serials: Sequence[str]) -> None:
@@ -57,14 +63,15 @@ def refuse_formulas(serials: Sequence[str]) -> None:
     if not any_formula(serials):
         return
     for serial in serials:
-        if serial.startswith(FORMULA_MARKS) and not _HARMLESS.fullmatch(serial):
+        if serial.startswith(FORMULA_MARKS) and not re.fullmatch(HARMLESS, serial):
             raise UsageError(
                 f"a spreadsheet would run the serial number {serial[:40]!r} as a formula",
                 hint="use --format json, or leave that device's outcome out with --outcome",
             )
 
 
-def _own_settle_times(operations: Iterable[str], settle_ns: Iterable[int], policy: Policy) -> list[str]:
+def own_settle_times(operations: Iterable[str], settle_ns: Iterable[int], policy: Policy) -> list[str]:
+    """The settle time of each step where it is not what the policy says of its operation; else empty."""
     usual_ns = {operation.value: policy.settle.after_ns(operation) for operation in Operation}
     return [
         "" if after_ns == usual_ns[operation] else format_duration(after_ns)
