@@ -28,7 +28,10 @@ _EVERY_S = 1.0
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog="Example: fleetops runs --format json")(ends_well(runs))
-    app.command(epilog="Example: fleetops status 20260102-030405-6f7a --watch")(ends_well(status))
+    app.command(
+        epilog="Examples: fleetops status 20260102-030405-6f7a --watch; "
+        "fleetops status 20260102-030405-6f7a --serve 8090"
+    )(ends_well(status))
     app.command(
         epilog="Example: fleetops report 20260102-030405-6f7a --format manifest --outcome failed,unknown,not_started "
         "--output again.csv"
@@ -77,9 +80,30 @@ def runs(output: FormatOption = Format.TEXT) -> None:
 def status(
     run_id: RunArgument,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it until the run ends.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve its report as a page that follows it, for browsers on this host.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Argument(metavar="[PORT]", min=0, max=65535, help="Where to serve it; else any free port.")
+    ] = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Show how a run stands, also while it runs."""
+    if port is not None and not serve:
+        raise UsageError(f"{port} is a port, and there is nothing to serve", hint="add --serve to serve the page")
+    if serve:
+        _serve(run_id, port or 0)
+    else:
+        _show(run_id, watch=watch, output=output)
+
+
+def _serve(run_id: str, port: int) -> None:
+    from fleetops.live import serve_live
+
+    serve_live(_state(), run_id, port, ready=lambda address: say(f"the page is at {address}; ctrl-C stops serving it"))
+
+
+def _show(run_id: str, *, watch: bool, output: Format) -> None:
     from fleetops.journal.views import RunView
     from fleetops.report.summary import summarise
 

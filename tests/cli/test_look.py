@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -140,3 +141,28 @@ def test_the_inventory_becomes_a_manifest(terminal: Terminal) -> None:
     assert terminal("inventory", "--limit", "2").out.count("\n") == 3
     for words in (["--operation", "explode"], ["--status", "sideways"], ["--changed-from", "soon"]):
         assert terminal("inventory", *words).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["20200101-000000-abcd", "--serve"], 2, "there is no run"),
+        (["20200101-000000-abcd", "8090"], 2, "add --serve"),
+        (["20200101-000000-abcd", "--serve", "99999"], 2, "65535"),
+    ],
+)
+def test_a_page_that_cannot_be_served_is_refused_in_words(
+    terminal: Terminal, words: list[str], code: int, said: str
+) -> None:
+    ended = terminal("status", *words)
+    assert ended.code == code
+    assert said in ended.err
+    assert ended.out == ""
+
+
+def test_a_taken_port_is_an_error_of_this_host(terminal: Terminal) -> None:
+    terminal("run", terminal.manifest(1), "--rate", "100/s")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = terminal("status", terminal.run_id(), "--serve", str(taken.getsockname()[1]))
+    assert ended.code == 7
+    assert "name another port" in ended.err

@@ -95,7 +95,7 @@ def changing_cells(rows: Slice, base: int) -> list[list[Any]]:
 
 def base_ms(view: RunView) -> int:
     """What the times of a page count from, in milliseconds since the epoch."""
-    return (view.started_ns or view.facts.created_ns) // 1_000_000
+    return view.facts.created_ns // 1_000_000
 
 
 def _joined(parts: Sequence[Sequence[Any]]) -> list[Any]:
