@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fleetops.control import HttpControlPlane, Token
     from fleetops.errors import ExitCode
     from fleetops.journal import StateDir
+    from fleetops.journal.told import Tell
     from fleetops.manifest import Manifest
     from fleetops.model import Reason, Steps
     from fleetops.policy import Policy
@@ -194,6 +195,7 @@ def run(
     plan: str = "",
     watch: Watch | None = None,
     started: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> RunResult:
     """Run a campaign to its end, or until it is stopped.
 
@@ -207,6 +209,7 @@ def run(
         plan: What its plan predicted, as `fleetops.plan.Forecast` writes it; empty where it has none.
         watch: Called with the runner, to show how far it is.
         started: Called with the run's id, once the run is in the journal.
+        tell: Is told of attempts and of what they lead to, as they happen: for logs.
 
     Raises:
         UsageError: There is no consent.
@@ -243,7 +246,7 @@ def run(
     with Session.start(state, new, alongside=alongside) as session:
         if started is not None:
             started(new.facts.run_id)
-        ended = anyio.run(_drive, session, connection, watch, heed_window)
+        ended = anyio.run(_drive, session, connection, watch, heed_window, tell)
     return _result(state, new.facts.run_id, ended.reason, ended.detail)
 
 
@@ -259,6 +262,7 @@ def resume(
     heed_window: bool = True,
     watch: Watch | None = None,
     started: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> RunResult:
     """Go on with a run that was stopped, or that lost its process.
 
@@ -273,6 +277,7 @@ def resume(
         heed_window: Whether the policy's maintenance windows count.
         watch: Called with the runner, to show how far it is.
         started: Called with the run's id, once this process holds the run.
+        tell: Is told of attempts and of what they lead to, as they happen: for logs.
 
     Raises:
         UsageError: There is no such run.
@@ -292,7 +297,7 @@ def resume(
         if started is not None:
             started(run_id)
         connection = Connection(base_url=session.loaded.facts.base_url, token=token, ca_bundle=ca_bundle)
-        ended = anyio.run(_drive, session, connection, watch, heed_window)
+        ended = anyio.run(_drive, session, connection, watch, heed_window, tell)
     return _result(state, run_id, ended.reason, ended.detail)
 
 
@@ -342,10 +347,12 @@ def _has_open_steps(view: RunView) -> bool:
         return bool(reader.execute("SELECT (SELECT count(*) FROM result) < ?", (view.steps,)).fetchone()[0])
 
 
-async def _drive(session: Session, connection: Connection, watch: Watch | None, heed_window: bool) -> Any:
+async def _drive(
+    session: Session, connection: Connection, watch: Watch | None, heed_window: bool, tell: Tell | None
+) -> Any:
     control = connection.control(session.loaded.policy)
     try:
-        return await session.drive(control, watch, inventory=control.inventory, heed_window=heed_window)
+        return await session.drive(control, watch, inventory=control.inventory, heed_window=heed_window, tell=tell)
     finally:
         await control.aclose()
 

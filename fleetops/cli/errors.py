@@ -5,21 +5,54 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
-from typing import ParamSpec, TextIO
+from typing import Any, ParamSpec, TextIO
 
 import typer
 
-from fleetops.cli.diagnostics import printable, render, summary
-from fleetops.errors import ExitCode, FleetopsError, InvalidInputError
+from fleetops.cli.diagnostics import as_json, printable, render, summary
+from fleetops.cli.log import log_line, logs_json, one_log
+from fleetops.errors import ExitCode, FleetopsError, InvalidInputError, Problems
 
 Parameters = ParamSpec("Parameters")
 
 
 def say(text: str = "") -> None:
-    """Print for people, to stderr; where nobody can be told, the work goes on."""
+    """Print for people, to stderr, or log it; where nobody can be told, the work goes on."""
+    if logs_json():
+        if text:
+            log("info", "message", {"message": text})
+    else:
+        _print(text)
+
+
+def warn(text: str) -> None:
+    """Say what may not be as it was meant."""
+    if logs_json():
+        log("warning", "warning", {"message": text})
+    else:
+        _print(f"warning: {text}")
+
+
+def log(level: str, event: str, fields: Mapping[str, Any], at_ns: int | None = None) -> None:
+    """Write a line of the log, where it is one for programs; see `log_line`."""
+    if logs_json():
+        _print(log_line(level, event, fields, at_ns))
+
+
+def say_problems(problems: Problems) -> None:
+    """Print problems, or log each of those that are listed."""
+    if logs_json():
+        for problem in as_json(problems):
+            log(str(problem["severity"]), "problem", problem)
+    else:
+        _print(render(problems, colour=colours()))
+        _print("")
+
+
+def _print(text: str) -> None:
     try:
         typer.echo(text, err=True)
     except OSError:
@@ -50,9 +83,11 @@ def colours() -> bool:
 def say_error(error: FleetopsError) -> None:
     """Print an error with its hint, and the problems that it holds."""
     if isinstance(error, InvalidInputError) and error.problems.listed:
-        say(render(error.problems, colour=colours()))
-        say()
+        say_problems(error.problems)
         say(f"{summary(error.problems)}; nothing was sent")
+        return
+    if logs_json():
+        log("error", "error", {"message": error.message, **({"hint": error.hint} if error.hint else {})})
         return
     label = "\x1b[1;31merror\x1b[0m" if colours() else "error"
     say(f"{label}: {printable(error.message)}")
@@ -65,7 +100,8 @@ def ends_well(command: Callable[Parameters, ExitCode | None]) -> Callable[Parame
 
     @wraps(command)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        code = _code_of(lambda: command(*args, **kwargs))
+        with one_log():
+            code = _code_of(lambda: command(*args, **kwargs))
         if code:
             raise typer.Exit(code)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from fleetops.cli.diagnostics import printable
-from fleetops.cli.errors import say
+from fleetops.cli.errors import log, say
 from fleetops.model import NS_PER_S, Outcome
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EVERY_S: Final = 5.0
 _SELDOM_S: Final = 60.0
+_LOGGED_EVERY_S: Final = 10.0
 _LOOK_S: Final = 0.25
 _SHOWN: Final = (Outcome.ACCEPTED, Outcome.CONFIRMED, Outcome.FAILED, Outcome.UNKNOWN, Outcome.SKIPPED)
 _WAITS: Final = {
@@ -143,3 +144,23 @@ async def show_live(runner: Runner) -> None:
                 await anyio.sleep(_LOOK_S)
         finally:
             print_notices(runner.snapshot())
+
+
+async def log_progress(runner: Runner) -> None:
+    """Log how far a run is, every few seconds until cancelled."""
+    while True:
+        await anyio.sleep(_LOGGED_EVERY_S)
+        now = runner.snapshot()
+        log(
+            "info",
+            "progress",
+            {
+                "steps": now.steps,
+                "outcomes": {outcome: count for outcome, count in now.outcomes.items() if count},
+                "in_flight": now.in_flight,
+                "waiting": now.waiting,
+                "sends": now.sends,
+                "rate_per_s": now.per_s,
+                "waits_for": now.waits_for,
+            },
+        )

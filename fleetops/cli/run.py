@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import printable, render
-from fleetops.cli.errors import colours, ends_well, put, say
+from fleetops.cli.diagnostics import printable
+from fleetops.cli.errors import ends_well, log, put, say, say_problems, warn
+from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
 from fleetops.cli.look import summary_text
 from fleetops.cli.options import (
     AlongsideOption,
@@ -29,6 +30,7 @@ from fleetops.cli.options import (
     takes_policy_options,
 )
 from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
+from fleetops.cli.watching import MetricsOption, Watching
 from fleetops.errors import ExitCode, HostError, UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ def run(
     now: NowOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
     quiet: QuietOption = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    metrics_file: MetricsOption = None,
     output: FormatOption = Format.TEXT,
 ) -> ExitCode:
     """Run the operations of a manifest, and write a report of what became of each."""
@@ -79,6 +83,7 @@ def run(
     from fleetops.journal import StateDir, default_state_dir
     from fleetops.plan import Forecast
 
+    log_as(log_format)
     prediction = ""
     if is_plan(manifest):
         given = base_url or os.environ.get("FLEETOPS_BASE_URL")
@@ -101,14 +106,19 @@ def run(
     connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
     consent = _consent(campaign, yes, from_stdin=manifest == "-")
     if now and campaign.policy.window:
-        say("warning: --now ignores the maintenance windows of this campaign")
+        warn("--now ignores the maintenance windows of this campaign")
     state = StateDir(default_state_dir(os.environ))
-    _check_report_place(report, inputs=(Path(manifest), Path(campaign.manifest.source), policy, token_file))
+    inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
+    _check_report_place(report, inputs=inputs)
+    watch = Watching(quiet, metrics_file, kept=(*inputs, report))
     run_ids: list[str] = []
 
     def started(run_id: str) -> None:
         run_ids.append(run_id)
-        if not quiet:
+        watch.begin(run_id, campaign.manifest.campaign)
+        if logs_json():
+            log("info", "run_started", {"devices": campaign.devices, "steps": len(campaign.steps), "base_url": url})
+        elif not quiet:
             say(f"run {run_id}: {campaign.devices:,} devices, {len(campaign.steps):,} steps, {printable(url)}")
 
     try:
@@ -120,12 +130,15 @@ def run(
             alongside=alongside,
             heed_window=not now,
             plan=prediction,
-            watch=_watch(quiet),
+            watch=watch.show,
             started=started,
+            tell=watch.tell,
         )
     except HostError:
+        watch.end_badly()
         _save_report(state, run_ids, report)
         raise
+    watch.end(result)
     return _finish(state, result, report, output)
 
 
@@ -139,6 +152,8 @@ def resume(
     alongside: AlongsideOption = False,
     now: NowOption = False,
     quiet: QuietOption = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    metrics_file: MetricsOption = None,
     output: FormatOption = Format.TEXT,
 ) -> ExitCode:
     """Go on with a run that was stopped, or that lost its process; what was answered is never sent again."""
@@ -147,15 +162,25 @@ def resume(
     from fleetops.journal import StateDir, default_state_dir
     from fleetops.journal.views import RunView
 
+    log_as(log_format, run_id=run_id)
     state = StateDir(default_state_dir(os.environ))
     with RunView.open(state, run_id) as view:
-        _check_report_place(report, inputs=(Path(view.facts.manifest), token_file))
+        inputs = (Path(view.facts.manifest), token_file)
+        campaign = view.facts.campaign
+    _check_report_place(report, inputs=inputs)
+    watch = Watching(quiet, metrics_file, kept=(*inputs, report))
     done = campaigns.finished(run_id, state)
     if done is not None:
         say(f"run {run_id} has nothing left to do")
         return _finish(state, done, report, output)
     token = read_token(os.environ, token_file)
     held: list[str] = []
+
+    def started(run_id: str) -> None:
+        held.append(run_id)
+        watch.begin(run_id, campaign)
+        log("info", "run_resumed", {})
+
     try:
         result = campaigns.resume(
             run_id,
@@ -166,12 +191,15 @@ def resume(
             options=options,
             alongside=alongside,
             heed_window=not now,
-            watch=_watch(quiet),
-            started=held.append,
+            watch=watch.show,
+            started=started,
+            tell=watch.tell,
         )
     except HostError:
+        watch.end_badly()
         _save_report(state, held, report)
         raise
+    watch.end(result)
     return _finish(state, result, report, output)
 
 
@@ -182,8 +210,7 @@ def _say_warnings(campaign: Campaign, strict: bool) -> None:
         return
     if strict:
         raise InvalidInputError("there are warnings, and --strict makes them errors", problems=campaign.warnings)
-    say(render(campaign.warnings, colour=colours()))
-    say()
+    say_problems(campaign.warnings)
 
 
 def _dry_run(
@@ -245,14 +272,6 @@ def _check_report_place(report: Path, *, inputs: Iterable[Path | None]) -> None:
     raise UsageError(f"the report {printable(str(report))} {what}", hint="name another file with --report")
 
 
-def _watch(quiet: bool) -> Any:
-    from fleetops.cli.progress import show_live, show_plainly
-
-    if quiet:
-        return None
-    return show_live if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else show_plainly
-
-
 def _save_report(state: StateDir, run_ids: list[str], report: Path) -> None:
     """Save what there is to report of a run that this host has let down, if that can be done."""
     from fleetops.errors import FleetopsError
@@ -281,12 +300,21 @@ def _finish(state: StateDir, result: RunResult, report: Path, output: Format) ->
         state_word = view.state
         text = summary_text(summarise(view))
         compared = compare_with_run(view)
-    say(text)
-    if compared is not None:
-        say("\n".join(compared.lines()) + "\n")
-    say(f"report: {printable(str(report))}")
+    outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}
+    facts: dict[str, Any] = {
+        "run_id": result.run_id,
+        "state": state_word,
+        "reason": result.reason,
+        "detail": result.detail,
+    }
+    facts |= {"exit_code": int(result.exit_code), "outcomes": outcomes, "report": str(report)}
+    if logs_json():
+        log("error" if result.exit_code else "info", "run_ended", facts)
+    else:
+        say(text)
+        if compared is not None:
+            say("\n".join(compared.lines()) + "\n")
+        say(f"report: {printable(str(report))}")
     if output is Format.JSON:
-        outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}
-        facts = {"run_id": result.run_id, "state": state_word, "reason": result.reason, "detail": result.detail}
-        put(json.dumps({**facts, "exit_code": int(result.exit_code), "outcomes": outcomes, "report": str(report)}))
+        put(json.dumps(facts))
     return result.exit_code

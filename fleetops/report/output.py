@@ -80,7 +80,7 @@ def opened(where: Path | TextIO) -> Iterator[TextIO]:
         with where.open("w", encoding="utf-8", newline="") as out:
             yield out
     else:
-        with _replacing(where.resolve()) as out:
+        with replacing(where.resolve()) as out:
             yield out
 
 
@@ -99,17 +99,31 @@ def _in_utf8(stream: TextIO) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path, *, mode: int = 0o600, durable: bool = True) -> Iterator[TextIO]:
+    """What to write a file to that takes the place of another one, or is new, once all of it is there.
+
+    Args:
+        path: The file.
+        mode: Who may read it.
+        durable: Whether it has to be safe on the disk first.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     fd, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", newline="") as out:
             yield out
             out.flush()
-            os.fsync(fd)
+            os.fchmod(fd, mode)
+            if durable:
+                os.fsync(fd)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     # Without this a power cut may undo the rename, which loses nothing that the journal does not hold.
     with suppress(OSError):
         directory = os.open(path.parent, os.O_RDONLY)

@@ -16,6 +16,7 @@ import anyio.to_thread
 from fleetops.errors import UsageError
 from fleetops.journal import Action, Inbox, Loaded, RunClock, RunStore, claim_devices, create_journal
 from fleetops.journal.store import no_such_run
+from fleetops.journal.told import ToldJournal
 from fleetops.model import OUTCOMES, Outcome
 from fleetops.policy import parse_rate
 from fleetops.runner.drive import Runner
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from fleetops.control import ControlPlane, Inventory
-    from fleetops.journal import NewRun, StateDir
+    from fleetops.journal import Journal, NewRun, StateDir
+    from fleetops.journal.told import Tell
     from fleetops.model import Steps
     from fleetops.policy import Policy
     from fleetops.runner.drive import Pace
@@ -164,6 +166,7 @@ class Session:
         *,
         inventory: Callable[[Pace], Inventory] | None = None,
         heed_window: bool = True,
+        tell: Tell | None = None,
     ) -> Ended:
         """Run until nothing is left or the run is stopped, by SIGINT and SIGTERM among others.
 
@@ -174,6 +177,7 @@ class Session:
             watch: Called at the start, with the runner to look at; cancelled at the end.
             inventory: Makes the inventory in which devices are confirmed, from what paces its reads.
             heed_window: Whether the policy's maintenance windows count.
+            tell: Is told of attempts and of what they lead to, as they happen.
 
         Raises:
             JournalError: The end of the run could not be recorded.
@@ -183,7 +187,9 @@ class Session:
         if loaded.policy.confirm.enabled and inventory is None:
             raise UsageError("the policy has devices confirmed, which takes an inventory to look in")
         before = self._store.last_end()
-        journal = self._store.begin(loaded.policy, now_ns=clock.now_ns())
+        journal: Journal = self._store.begin(loaded.policy, now_ns=clock.now_ns())
+        if tell is not None:
+            journal = ToldJournal(journal, loaded.steps, tell)
         if before is not None:
             # Whoever resumes after a stop has looked at why, and lets the run go on: that is on record.
             journal.happened([Notice(clock.now_ns(), Event.RESUMED, f"after {before.replace('_', ' ')}")])
