@@ -56,6 +56,20 @@ def test_a_page_is_told_of_a_row_once_it_has_changed_and_only_once(made: Made) -
         assert told(follower, version) == []
 
 
+def test_what_is_only_in_flight_is_no_failure_and_a_run_that_goes_on_has_no_exit_code(made: Made) -> None:
+    made.attempt(0, None)
+    follower = Follower(made.state, RUN_ID)
+    with driven(made):
+        page = follower.page()
+        assert "Nothing failed, and nothing is unknown." in page
+        assert "<dt>Exit code</dt>" not in page
+    follower.look()
+    (message,) = told(follower, "")
+    pieces = json.dumps(message["pieces"])
+    assert "1 steps failed or may have run." in pieces
+    assert "<dt>Exit code</dt><dd>5</dd>" in pieces
+
+
 def test_what_nobody_drives_is_read_again_only_where_its_journal_has_changed(made: Made) -> None:
     follower = Follower(made.state, RUN_ID)
     follower.look()

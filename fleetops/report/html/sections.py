@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetops.model import Outcome
+from fleetops.model import Outcome, Reason
 from fleetops.page import Chart, Facts, Notes, Page, Section, Table, Text
 from fleetops.plan import compare_with_run
 from fleetops.plan.text import printable, worded
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fleetops.journal.views import RunView
-    from fleetops.model import Reason
     from fleetops.page import Panel, Part
     from fleetops.plan import Reckoning
     from fleetops.report.html.figures import Figures, GroupFailures
@@ -90,7 +89,7 @@ def _standing(view: RunView, figures: Figures, summary: Summary) -> Iterator[Par
         ("Manifest", summary.manifest),
         ("Manifest's SHA-256", view.facts.digest),
         ("Service", view.facts.base_url),
-        ("Exit code", f"{summary.exit_code.value}"),
+        ("Exit code", "" if view.live else f"{summary.exit_code.value}"),
         ("Sends per second, lately", f"{view.recent_rate_per_s():.1f}" if view.live else ""),
     ]
     yield Facts([(term, printable(what)) for term, what in pairs if what])
@@ -330,7 +329,7 @@ def _failures(figures: Figures, summary: Summary, *, keep: bool) -> Iterator[Par
     wrong: dict[tuple[Outcome, Reason], int] = {
         (outcome, reason): count
         for (outcome, reason), count in summary.reasons.items()
-        if outcome in {Outcome.FAILED, Outcome.UNKNOWN}
+        if outcome in {Outcome.FAILED, Outcome.UNKNOWN} and reason is not Reason.IN_FLIGHT
     }
     if not wrong and not keep:
         yield Text("Nothing failed, and nothing is unknown.")
