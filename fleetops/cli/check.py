@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import as_json, printable, render, summary
-from fleetops.cli.errors import colours, ends_well, say
+from fleetops.cli.diagnostics import as_json, printable, summary
+from fleetops.cli.errors import ends_well, say_problems
 from fleetops.cli.options import Format, FormatOption, ManifestArgument, PolicyFileOption, takes_policy_options
+from fleetops.cli.progress import reading
 from fleetops.errors import ExitCode, InvalidInputError, Problems
 
 
@@ -41,7 +42,8 @@ def validate(
 
     counts: dict[str, Any] = {}
     try:
-        campaign = read_campaign(manifest, policy_file=policy, options=options)
+        with reading(manifest):
+            campaign = read_campaign(manifest, policy_file=policy, options=options)
     except InvalidInputError as error:
         if not error.problems.listed:
             raise
@@ -61,8 +63,7 @@ def validate(
 
 def _print(manifest: str, problems: Problems, valid: bool, counts: dict[str, Any]) -> None:
     if problems.listed:
-        say(render(problems, colour=colours()))
-        say()
+        say_problems(problems)
     if counts:
         operations = ", ".join(f"{count:,} {operation}" for operation, count in counts["operations"].items())
         verdict = "valid" if valid else "not valid under --strict"

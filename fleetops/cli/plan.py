@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from fleetops.cli.diagnostics import printable, render
-from fleetops.cli.errors import colours, ends_well, say
+from fleetops.cli.diagnostics import printable
+from fleetops.cli.errors import ends_well, say, say_problems
 from fleetops.cli.options import (
     BaseUrlOption,
     Format,
@@ -23,6 +23,7 @@ from fleetops.cli.options import (
     base_url_or_default,
     takes_policy_options,
 )
+from fleetops.cli.progress import reading, working
 from fleetops.errors import ExitCode, HostError, UsageError
 from fleetops.model import NS_PER_S
 
@@ -80,10 +81,10 @@ def plan(
         return _diff(manifest, output)
     if len(manifest) != 1:
         raise UsageError("name one manifest", hint="two plans are compared with --diff OLD.json NEW.json")
-    campaign = campaigns.validate(manifest[0], policy_file=policy, options=options)
+    with reading(manifest[0]):
+        campaign = campaigns.validate(manifest[0], policy_file=policy, options=options)
     if campaign.warnings.listed:
-        say(render(campaign.warnings, colour=colours()))
-        say()
+        say_problems(campaign.warnings)
     url = base_url_or_default(base_url)
     start_ns = _moment_ns(start)
     assumptions = assumed(url, assume)
@@ -112,16 +113,17 @@ def planned(
     from fleetops.plan import make_plan, risks_of_live_runs
 
     live = risks_of_live_runs(StateDir(default_state_dir(os.environ)), url, campaign.steps.serials)
-    return make_plan(
-        campaign,
-        assumptions,
-        start_ns=time.time_ns() if start_ns is None else start_ns,
-        base_url=url,
-        policy_file=None if policy_file is None else str(policy_file),
-        options=options,
-        heed_window=heed_window,
-        live=live,
-    )
+    with working("simulating the campaign"):
+        return make_plan(
+            campaign,
+            assumptions,
+            start_ns=time.time_ns() if start_ns is None else start_ns,
+            base_url=url,
+            policy_file=None if policy_file is None else str(policy_file),
+            options=options,
+            heed_window=heed_window,
+            live=live,
+        )
 
 
 def assumed(url: str, text: str | None) -> Assumptions:
@@ -169,7 +171,9 @@ def campaign_of_plan(
     made = read_plan(name)
     file = policy_file or policy_path(made, Path(name))
     layer = merged(made.options, options or {})
-    campaign = campaigns.validate(manifest_path(made, Path(name)), policy_file=file, options=layer)
+    source = manifest_path(made, Path(name))
+    with reading(source):
+        campaign = campaigns.validate(source, policy_file=file, options=layer)
     require_unchanged(
         made, campaign.manifest, campaign.policy, base_url=base_url, heed_window=heed_window, source=printable(name)
     )
@@ -194,7 +198,8 @@ def _what_if(
 ) -> ExitCode:
     from fleetops.plan import render_what_if, what_if
 
-    rows = what_if(campaign, assumptions, text, start_ns=start_ns, heed_window=heed_window)
+    with working("simulating the campaigns"):
+        rows = what_if(campaign, assumptions, text, start_ns=start_ns, heed_window=heed_window)
     if output is Format.JSON:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
     else:

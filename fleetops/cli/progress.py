@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from fleetops.cli.diagnostics import printable
 from fleetops.cli.errors import log, say
+from fleetops.cli.log import logs_json
 from fleetops.model import NS_PER_S, Outcome
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 _EVERY_S: Final = 5.0
 _SELDOM_S: Final = 60.0
 _LOGGED_EVERY_S: Final = 10.0
+_WORKING_AFTER_S: Final = 0.5
 _LOOK_S: Final = 0.25
 _SHOWN: Final = (Outcome.ACCEPTED, Outcome.CONFIRMED, Outcome.FAILED, Outcome.UNKNOWN, Outcome.SKIPPED)
 _WAITS: Final = {
@@ -38,18 +45,23 @@ def describe_outcomes(snapshot: Snapshot) -> str:
 
 
 def describe_pace(snapshot: Snapshot) -> str:
-    """How fast a run goes, and what it waits for."""
+    """How fast a run goes."""
     asked = f" of {snapshot.asked_per_s:.3g}/s" if snapshot.per_s < snapshot.asked_per_s else ""
     parts = [f"{snapshot.in_flight:,} in flight", f"{snapshot.waiting:,} waiting", f"{snapshot.per_s:.3g}/s{asked}"]
     wave, waves = snapshot.wave
     if waves > 1:
         parts.append(f"wave {wave} of {waves}")
-    if snapshot.stopping is not None:
-        parts.append(f"stopping: {snapshot.stopping}")
-    elif snapshot.waits_for in _WAITS:
-        until = "" if snapshot.wait_ns is None else f" (for {_span(snapshot.wait_ns / NS_PER_S)})"
-        parts.append(_WAITS[snapshot.waits_for] + until)
     return ", ".join(parts)
+
+
+def describe_wait(snapshot: Snapshot) -> str:
+    """Why nothing is sent; empty while something is."""
+    if snapshot.stopping is not None:
+        return f"stopping: {snapshot.stopping.replace('_', ' ')}"
+    if snapshot.waits_for not in _WAITS:
+        return ""
+    until = "" if snapshot.wait_ns is None else f" (for {_span(snapshot.wait_ns / NS_PER_S)})"
+    return _WAITS[snapshot.waits_for] + until
 
 
 def describe_notice(notice: Notice) -> str:
@@ -97,7 +109,9 @@ async def show_plainly(runner: Runner) -> None:
             if time.monotonic() < due_s:
                 continue
             outcomes = describe_outcomes(snapshot)
-            say(f"{time.strftime('%H:%M:%S')} {outcomes}, {describe_pace(snapshot)}{left}")
+            waits = describe_wait(snapshot)
+            pace_now = f"{describe_pace(snapshot)}{', ' if waits else ''}{waits}"
+            say(f"{time.strftime('%H:%M:%S')} {outcomes}, {pace_now}{left}")
             due_s = time.monotonic() + (_EVERY_S if outcomes != last else _SELDOM_S)
             last = outcomes
     finally:
@@ -126,8 +140,10 @@ async def show_live(runner: Runner) -> None:
         done = sum(snapshot.outcomes.values())
         clock = f"{_span(time.monotonic() - begun_s)}{pace.left(snapshot)}"
         head = Table.grid(padding=(0, 1))
-        head.add_row(ProgressBar(snapshot.steps, done, width=24), f"{done / max(1, snapshot.steps):.0%}, {clock}")
-        lines = (describe_outcomes(snapshot), describe_pace(snapshot))
+        bar = ProgressBar(max(1, snapshot.steps), done, width=min(60, console.width // 3))
+        head.add_row(bar, f"{done / max(1, snapshot.steps):.0%}, {clock}")
+        # The height stays the same, so that nothing jumps; what is too long for a line is cut.
+        lines = (describe_outcomes(snapshot), describe_pace(snapshot), describe_wait(snapshot))
         return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
     def print_notices(snapshot: Snapshot) -> int:
@@ -144,6 +160,34 @@ async def show_live(runner: Runner) -> None:
                 await anyio.sleep(_LOOK_S)
         finally:
             print_notices(runner.snapshot())
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal, and nowhere else, that something is being done, where it takes a while."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or logs_json():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    progress.add_task(printable(what), total=None)
+    # What is done at once shows nothing: a line that flashes up is only a distraction.
+    soon = threading.Timer(_WORKING_AFTER_S, progress.start)
+    soon.start()
+    try:
+        yield
+    finally:
+        soon.cancel()
+        soon.join()
+        progress.stop()
+
+
+def reading(manifest: str) -> AbstractContextManager[None]:
+    """`working`, while a manifest is read; not while somebody may be typing it."""
+    return nullcontext() if manifest == "-" else working(f"reading {manifest}")
 
 
 async def log_progress(runner: Runner) -> None:

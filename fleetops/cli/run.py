@@ -30,6 +30,7 @@ from fleetops.cli.options import (
     takes_policy_options,
 )
 from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
+from fleetops.cli.progress import reading, working
 from fleetops.cli.watching import MetricsOption, Watching
 from fleetops.errors import ExitCode, HostError, UsageError
 
@@ -96,7 +97,8 @@ def run(
         )
         url, prediction = made.base_url, Forecast.of(made).model_dump_json()
     else:
-        campaign = campaigns.validate(manifest, policy_file=policy, options=options)
+        with reading(manifest):
+            campaign = campaigns.validate(manifest, policy_file=policy, options=options)
         url = base_url_or_default(base_url)
     _say_warnings(campaign, strict)
     if dry_run:
@@ -295,7 +297,7 @@ def _finish(state: StateDir, result: RunResult, report: Path, output: Format) ->
     from fleetops.report.output import write_report
     from fleetops.report.summary import summarise
 
-    with RunView.open(state, result.run_id) as view:
+    with RunView.open(state, result.run_id) as view, working("writing the report"):
         write_report(view, ReportFormat.CSV, report)
         state_word = view.state
         text = summary_text(summarise(view))

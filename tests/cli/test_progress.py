@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+import io
+import json
+import sys
+import time
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
-from fleetops.cli.progress import describe_notice, describe_outcomes, describe_pace, show_live, show_plainly
+from fleetops.cli import progress
+from fleetops.cli.log import LogFormat, log_as, one_log
+from fleetops.cli.progress import (
+    describe_notice,
+    describe_outcomes,
+    describe_pace,
+    describe_wait,
+    log_progress,
+    reading,
+    show_live,
+    show_plainly,
+)
 from fleetops.model import NS_PER_S, Outcome
 from fleetops.runner.drive import Snapshot
 from fleetops.scheduler import Event, Notice, StopReason, WaitFor
@@ -54,17 +69,27 @@ def test_what_is_done_is_told_with_its_outcomes() -> None:
         ({}, "12 in flight, 300 waiting, 20/s"),
         ({"per_s": 5.0}, "5/s of 20/s"),
         ({"wave": (1, 3)}, "wave 1 of 3"),
+    ],
+)
+def test_how_fast_a_run_goes_is_told(changes: dict[str, Any], words: str) -> None:
+    assert words in describe_pace(replace(SNAPSHOT, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
         (
             {"waits_for": WaitFor.WINDOW, "wait_ns": 3_720 * NS_PER_S},
             "the maintenance window is closed (for 1 h 2 min)",
         ),
         ({"waits_for": WaitFor.HOLD, "wait_ns": 90 * NS_PER_S}, "the service asked us to wait (for 1 min 30 s)"),
         ({"waits_for": WaitFor.CONTINUE}, "paused"),
-        ({"stopping": StopReason.INTERRUPTED}, "stopping: interrupted"),
+        ({"stopping": StopReason.BUDGET_SPENT}, "stopping: budget spent"),
     ],
 )
 def test_what_a_run_waits_for_is_told(changes: dict[str, Any], words: str) -> None:
-    assert words in describe_pace(replace(SNAPSHOT, **changes))
+    assert describe_wait(replace(SNAPSHOT, **changes)) == words
 
 
 def test_a_notice_never_carries_control_characters_to_a_terminal() -> None:
@@ -85,3 +110,50 @@ def test_progress_is_shown_until_it_is_cancelled(show: object, capsys: pytest.Ca
 
     anyio.run(watch)
     assert "gate passed: wave 1 of 2" in capsys.readouterr().err
+
+
+def test_progress_is_logged_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LOGGED_EVERY_S", 0.001)
+    moving = Moving()
+
+    async def watch() -> None:
+        with anyio.move_on_after(0.1):
+            await log_progress(moving)  # type: ignore[arg-type]  # a run, as far as it is looked at
+
+    with one_log():
+        log_as(LogFormat.JSON, run_id="x")
+        anyio.run(watch)
+    first = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert first["event"] == "progress"
+    assert first["run_id"] == "x"
+    assert first["outcomes"] == {"accepted": 1200, "failed": 8}
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as it is asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("after_s", "shown"), [(0.0, True), (60.0, False)])
+def test_what_takes_long_is_told_on_a_terminal(monkeypatch: pytest.MonkeyPatch, after_s: float, shown: bool) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "_WORKING_AFTER_S", after_s)
+    with reading("ni[b]ght\x1b.csv"):
+        if shown:
+            until_s = time.monotonic() + 10
+            while "reading" not in screen.getvalue() and time.monotonic() < until_s:
+                time.sleep(0.01)
+    assert ("reading ni[b]ght\\x1b.csv" in screen.getvalue()) == shown
+
+
+def test_elsewhere_nothing_is_told_of_what_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_WORKING_AFTER_S", 0.0)
+    with reading("night.csv"), reading("-"):
+        time.sleep(0.05)
+    assert capsys.readouterr() == ("", "")
