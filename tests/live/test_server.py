@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from fleetops.errors import HostError, UsageError
-from fleetops.live import live_thread
+from fleetops.live import live_thread, server
 from fleetops.model import Outcome
 from tests.report.journals import RUN_ID, T0, Made, S, make_journal, rows
 
@@ -114,6 +114,15 @@ def test_events_bring_a_page_of_another_server_up_to_date_and_then_say_only_what
     page = json.loads(re.search(r'id="live-data">(.*?)</script>', client.get("/").text)[1])  # type: ignore[index]  # it is there
     again = first_event(client, params={"since": page["version"]}, headers={"Last-Event-ID": "other-7"})
     assert len(json.loads(again["data"])["rows"]) == 3, "what a browser adds by itself is newer than what the page said"
+
+
+def test_a_connection_on_which_nothing_happens_shows_a_sign_of_life(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = served
+    monkeypatch.setattr(server, "_SIGN_OF_LIFE_S", 0.0)
+    with client.stream("GET", "/events", timeout=20) as reply:
+        assert ": still here" in (line for line in reply.iter_lines())
 
 
 def test_a_journal_that_cannot_be_read_any_more_is_told_on_the_page(served: Served) -> None:
