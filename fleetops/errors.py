@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class ExitCode(IntEnum):
@@ -22,6 +22,24 @@ class ExitCode(IntEnum):
     INCOMPLETE = 6
     HOST = 7
     INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """What it tells whoever reads it, in a line."""
+        return _MEANINGS[self]
+
+
+_MEANINGS: Final = {
+    ExitCode.OK: "every step accepted or confirmed",
+    ExitCode.FAILED: "some steps failed",
+    ExitCode.USAGE: "wrong usage",
+    ExitCode.INVALID: "the manifest, policy or plan is invalid: nothing was sent",
+    ExitCode.ABORTED: "the run was aborted: failure budget, wave gate, refused token, misdirected base URL",
+    ExitCode.UNKNOWN: "some outcomes are unknown",
+    ExitCode.INCOMPLETE: "incomplete: the window closed, or steps were left for `resume`",
+    ExitCode.HOST: "this host failed: journal not writable, disk full, another run holds these devices",
+    ExitCode.INTERRUPTED: "interrupted; `resume` continues",
+}
 
 
 class Severity(StrEnum):

@@ -53,3 +53,7 @@ def test_an_error_without_problems_has_an_empty_list_of_them() -> None:
 )
 def test_every_error_has_the_exit_code_of_the_contract(kind: type[errors.FleetopsError], code: int) -> None:
     assert kind("x").exit_code == code
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert all(code.meaning for code in ExitCode)

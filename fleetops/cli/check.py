@@ -20,6 +20,11 @@ class Schema(StrEnum):
 
     MANIFEST = "manifest"
     POLICY = "policy"
+    PLAN = "plan"
+    REPORT = "report"
+    RUNS = "runs"
+    STATUS = "status"
+    VALIDATE = "validate"
 
 
 def register(app: typer.Typer) -> None:
@@ -76,11 +81,9 @@ def _print(manifest: str, problems: Problems, valid: bool, counts: dict[str, Any
 
 
 def schema(
-    of: Annotated[Schema, typer.Argument(metavar="manifest|policy", help="What to describe.")],
+    of: Annotated[Schema, typer.Argument(metavar="NAME", help=f"One of {', '.join(Schema)}.")],
 ) -> None:
-    """Print the JSON Schema of a manifest or a policy, for editors."""
-    from fleetops.manifest import manifest_schema
-    from fleetops.policy import policy_schema
+    """Print the JSON Schema of a manifest, a policy, or what a command prints with --format json."""
+    from fleetops.schemas import schema_of
 
-    described = policy_schema() if of is Schema.POLICY else manifest_schema(policy_schema())
-    typer.echo(json.dumps(described, indent=2))
+    typer.echo(json.dumps(schema_of(of), indent=2))
