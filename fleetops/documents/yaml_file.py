@@ -125,7 +125,12 @@ class _Builder:
         self._events = events
         next(events)  # the stream starts
         if not isinstance(next(events), yaml.DocumentStartEvent):
-            raise refusal("empty-file", f"{found(self._source)} has nothing in it but comments", self._source)
+            raise refusal(
+                "empty-file",
+                f"{found(self._source)} has nothing in it but comments",
+                self._source,
+                hint="take the mark off at least one line",
+            )
         event = next(events)
         values, place = self._node(event, 0, typed=self._typed_under is None)
         if not isinstance(values, dict):

@@ -20,10 +20,11 @@ _HEAD: Final = """\
 # yaml-language-server: $schema=./policy.schema.json
 # How campaigns are run: every setting with its default. Take the mark off a line to change it.
 """
+_SET: Final = "rate"
 
 
 def commented_policy() -> str:
-    """The YAML text of a policy file in which every setting is there, described, and commented out."""
+    """The YAML text of a policy file in which every setting is there, described, and commented out but for the rate."""
     values = json.loads(DEFAULTS.to_json())
     return _HEAD + "".join(f"{line}\n" for line in _section(Policy, values, depth=0))
 
@@ -41,7 +42,9 @@ def _section(model: type[BaseModel], values: dict[str, Any], depth: int) -> Iter
             yield from _section(below, value, depth + 1)
         else:
             yield from _comment(_described(field), depth)
-            yield f"# {'  ' * depth}{key}: {_written(value)}"
+            # A file of comments alone would be refused as one that was not saved, so one setting is there.
+            mark = "" if key == _SET else "# "
+            yield f"{mark}{'  ' * depth}{key}: {_written(value)}"
 
 
 def _described(field: FieldInfo) -> str:

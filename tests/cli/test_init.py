@@ -13,6 +13,7 @@ def test_the_files_to_start_from_are_valid_and_not_written_over(terminal: Termin
     again = terminal("init", "start")
     assert again.code == 2
     assert "there already" in again.err
+    assert terminal("validate", "start/manifest.yaml", "--policy", "start/policy.yaml").code == 0
     uncommented = "\n".join(
         line.removeprefix("# ") for line in (terminal.folder / "start/policy.yaml").read_text().splitlines()[2:]
     )
