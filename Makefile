@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 CORE := fleetops/errors.py,fleetops/model.py,fleetops/planning.py,fleetops/policy/*,fleetops/scheduler/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test crash-test fuzz check format lock clean
+.PHONY: help setup demo test crash-test fuzz check format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,10 +49,17 @@ format: $(READY) ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(READY) ## resolve the dependencies anew into requirements.lock
+docs: $(READY) ## build the site into docs/_site; a warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-docs.lock
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_site
+
+lock: $(READY) ## resolve the dependencies anew into requirements.lock and requirements-docs.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --upgrade --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' --upgrade --constraint requirements.lock \
+		--group docs pyproject.toml --output-file requirements-docs.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .hypothesis demo results.csv
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .hypothesis demo results.csv docs/_site docs/generated
