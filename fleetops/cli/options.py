@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from fleetops.errors import ExitCode, UsageError
+from fleetops.errors import ExitCode, FleetopsError, UsageError
 
 
 class Format(StrEnum):
@@ -26,7 +27,22 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print: fo
 ManifestArgument = Annotated[
     str, typer.Argument(metavar="MANIFEST", help="A CSV or YAML file; - reads standard input.")
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run; `fleetops runs` lists them.")]
+
+
+def known_runs(incomplete: str) -> list[str]:
+    """The ids of the runs on this host that start like `incomplete`, newest first; none where they cannot be listed."""
+    from fleetops.journal import StateDir, default_state_dir
+
+    # A shell that completes has nowhere to show an error.
+    with suppress(OSError, FleetopsError):
+        return [run_id for run_id in StateDir(default_state_dir(os.environ)).run_ids() if run_id.startswith(incomplete)]
+    return []
+
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN_ID", help="A run; `fleetops runs` lists them.", autocompletion=known_runs),
+]
 PolicyFileOption = Annotated[
     Path | None, typer.Option("--policy", metavar="FILE", help="A policy in YAML or TOML; overrides the manifest's.")
 ]
