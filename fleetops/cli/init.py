@@ -57,4 +57,6 @@ def init(
             (folder / name).write_text(text, encoding="utf-8")
             say(printable(str(folder / name)))
     except OSError as error:
-        raise HostError(f"cannot write to {printable(str(folder))}: {error.strerror}") from None
+        raise HostError(
+            f"cannot write to {printable(str(folder))}: {error.strerror}", hint="name a directory that you can write"
+        ) from None

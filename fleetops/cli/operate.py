@@ -90,7 +90,7 @@ def rate(
     try:
         wanted = parse_rate(rate)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error), hint="write a rate such as 10/s, 90/m or 500/h") from None
     _ask(run_id, Action.RATE, str(wanted))
 
 

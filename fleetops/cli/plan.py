@@ -225,7 +225,9 @@ def _save(path: Path, text: str) -> None:
         with opened(path) as file:
             file.write(text)
     except OSError as error:
-        raise HostError(f"cannot write {path}: {error.strerror or error}") from None
+        raise HostError(
+            f"cannot write {path}: {error.strerror or error}", hint="name a file in a directory that you can write"
+        ) from None
 
 
 def _moment_ns(text: str | None) -> int:

@@ -254,7 +254,9 @@ def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:
         raise UsageError(question, hint="say --yes where nobody can be asked")
     typed = typer.prompt(f"{question}; type the number of devices to go on", err=True, default="", show_default=False)
     if typed.replace(",", "").strip() != str(devices):
-        raise UsageError("that is not the number of devices; nothing was sent")
+        raise UsageError(
+            "that is not the number of devices; nothing was sent", hint="type the number that the question names"
+        )
     return True
 
 

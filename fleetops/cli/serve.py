@@ -80,7 +80,10 @@ def sandbox(
         try:
             process = await anyio.open_process(command or [], stdin=None, stdout=None, stderr=None, env=environment)
         except OSError as error:
-            raise HostError(f"cannot run {(command or [''])[0]}: {error.strerror}") from None
+            raise HostError(
+                f"cannot run {(command or [''])[0]}: {error.strerror}",
+                hint="what follows on -- is a command with its arguments",
+            ) from None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_pass_on_signals, process)
             code = await process.wait()

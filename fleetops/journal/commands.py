@@ -58,7 +58,7 @@ def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> Non
         try:
             parse_rate(argument)
         except ValueError as error:
-            raise UsageError(str(error)) from None
+            raise UsageError(str(error), hint="write a rate such as 10/s, 90/m or 500/h") from None
     with closing(connect(path, writable=True)) as connection:
         if not state.is_live(run_id):
             raise UsageError(
@@ -70,7 +70,10 @@ def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> Non
                 "INSERT INTO command (asked_ns, action, argument) VALUES (?, ?, ?)", (time.time_ns(), action, argument)
             )
         except sqlite3.Error as error:
-            raise JournalError(f"the journal {path} cannot be written: {error}") from None
+            raise JournalError(
+                f"the journal {path} cannot be written: {error}",
+                hint="check the rights and the free space of the state directory",
+            ) from None
 
 
 class Inbox:

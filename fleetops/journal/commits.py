@@ -210,4 +210,7 @@ class GroupCommit:
                 (now_ns, reason, detail, self._process),
             )
         except sqlite3.Error as error:
-            raise JournalError(f"the journal cannot be written: {error}") from None
+            raise JournalError(
+                f"the journal cannot be written: {error}",
+                hint="check the rights and the free space of the state directory",
+            ) from None

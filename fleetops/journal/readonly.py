@@ -24,7 +24,9 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
     try:
         return connect(path, writable=False)
     except OSError as error:
-        raise JournalError(f"the journal {path} cannot be read: {error.strerror}") from None
+        raise JournalError(
+            f"the journal {path} cannot be read: {error.strerror}", hint="check who may read it"
+        ) from None
     except JournalError as error:
         if os.access(path.parent, os.W_OK):
             raise JournalError(error.message, hint=_for_reading(error.hint)) from None

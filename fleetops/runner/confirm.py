@@ -69,7 +69,12 @@ class Confirmer:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the run has to end in good order
             # Its own words are left out: they may quote the request, and the token with it.
-            self.fail(AbortedError(f"the inventory's client failed: {type(error).__name__}"))
+            self.fail(
+                AbortedError(
+                    f"the inventory's client failed: {type(error).__name__}",
+                    hint="`fleetops resume` goes on with the run",
+                )
+            )
             return
         for look in looks:
             self._seen(look, found.get(self.steps.serials[look.device]))

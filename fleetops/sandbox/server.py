@@ -80,7 +80,9 @@ class Sandbox:
         try:
             self._log = RequestLog(config.log)
         except OSError as error:
-            raise HostError(f"the log {config.log} cannot be written: {error.strerror}") from None
+            raise HostError(
+                f"the log {config.log} cannot be written: {error.strerror}", hint="name another file with --log"
+            ) from None
         self._api = ControlApi(config, self._log)
 
     @property
