@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 CORE := fleetops/errors.py,fleetops/model.py,fleetops/planning.py,fleetops/policy/*,fleetops/scheduler/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test crash-test fuzz check format docs lock clean
+.PHONY: help setup demo test crash-test fuzz check format docs pictures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ format: $(READY) ## rewrite the code in the house format
 docs: $(READY) ## build the site into docs/_site; a warning is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-docs.lock
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_site
+
+pictures: $(READY) ## make the pictures of the README anew, against a sandbox
+	$(BIN)/python docs/pictures.py
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock and requirements-docs.lock
 	$(BIN)/python -m pip install --quiet uv
