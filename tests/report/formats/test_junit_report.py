@@ -82,3 +82,26 @@ def test_a_run_that_never_began_has_no_time_stamp(tmp_path: Path) -> None:
 
 def test_no_steps_make_no_suites(tmp_path: Path) -> None:
     assert len(written(mixed(tmp_path), [])) == 0
+
+
+ALLOWED = {
+    "testsuites": ({"name", "tests", "failures", "errors", "skipped", "time"}, {"testsuite"}),
+    "testsuite": ({"name", "tests", "failures", "errors", "skipped", "time", "timestamp"}, {"testcase"}),
+    "testcase": ({"classname", "name", "time"}, {"failure", "error", "skipped"}),
+    "failure": ({"message", "type"}, set()),
+    "error": ({"message", "type"}, set()),
+    "skipped": ({"message"}, set()),
+}
+"""Attributes and elements that both the JUnit schema of Jenkins' xUnit plugin and GitLab's parser know."""
+
+
+def test_nothing_is_written_that_ci_servers_do_not_know(tmp_path: Path) -> None:
+    suites = written(mixed(tmp_path))
+    for element in suites.iter():
+        attributes, below = ALLOWED[element.tag]
+        assert set(element.attrib) <= attributes
+        assert {one.tag for one in element} <= below
+    for suite in suites:
+        assert int(suite.get("tests", "")) == len(suite)
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.get(name, "")) == len(suite.findall(f"testcase/{tag}"))
