@@ -92,7 +92,7 @@ ALLOWED = {
     "error": ({"message", "type"}, set()),
     "skipped": ({"message"}, set()),
 }
-"""Attributes and elements that both the JUnit schema of Jenkins' xUnit plugin and GitLab's parser know."""
+"""The attributes and elements of the common JUnit format that the report keeps to."""
 
 
 def test_nothing_is_written_that_ci_servers_do_not_know(tmp_path: Path) -> None:
