@@ -120,6 +120,8 @@ class ScriptedServer:
         self._script = script
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        # Accepted sockets inherit it: what a script leaves unread stays with the client, whatever the system allows.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.port: int = self._listener.getsockname()[1]
         self._socks: list[socket.socket] = []
         self._scripts: list[threading.Thread] = []

@@ -340,9 +340,12 @@ class TestOnceSomethingWasSent:
             assert server.connections == 1
 
     def test_a_reply_that_overtakes_its_request_ends_the_connection(self) -> None:
+        looked = threading.Event()
+
         def script(peer: Peer) -> None:
             peer.first_byte()
             peer.send(reply("too early", "413 Content Too Large"))
+            looked.wait(10)
             peer.wait_closed()
 
         async def use(transport: DirectTransport, url: str) -> None:
@@ -351,6 +354,7 @@ class TestOnceSomethingWasSent:
             )
             assert (response.status_code, await response.aread()) == (413, b"too early")
             assert transport._idle == []
+            looked.set()
 
         with ScriptedServer(script) as server:
             carry(server, use)
