@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,8 +119,7 @@ class ReplyKind(StrEnum):
 _MAY_HAVE_RUN: Final = frozenset({ReplyKind.ACCEPTED, ReplyKind.MAYBE, ReplyKind.BAD_REPLY})
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The result of one attempt, whether an answer or the lack of one.
 
     Attributes:

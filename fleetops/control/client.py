@@ -15,7 +15,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import anyio
 import httpx
@@ -74,8 +74,7 @@ class ClientSettings:
     ca_bundle: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(NamedTuple):
     """Headers as they came, looked through only when one is asked for: few replies have one that matters."""
 
     raw: list[tuple[bytes, bytes]]
@@ -87,8 +86,7 @@ class Headers:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A reply whose status was understood.
 
     Attributes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MOST_BYTES: Final = 64 * 1024
 """Of a reply's body. The answer itself has about 40."""
 
+_OK: Final = 200
 _CONTENT: Final = {operation: json.dumps({"operation": operation.value}).encode() for operation in Operation}
 
 
@@ -55,7 +56,7 @@ class HttpControlPlane:
             answer.body,
             cut=answer.cut,
             asked=operation,
-            now=datetime.now(UTC),
+            now=None if answer.status == _OK else datetime.now(UTC),
             redact=self._client.redact,
         )
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -44,10 +45,12 @@ if TYPE_CHECKING:
             """The value of a header, None where it is not there."""
 
 
+_OK: Final = HTTPStatus.OK.value
 _LONGEST_OPERATION_ID: Final = 100
 _LONGEST_RETRY_AFTER_S: Final = 1e9
 """About thirty years: beyond it a number says no more, and stays exact and finite below."""
 
+_DECODE: Final = json.JSONDecoder().raw_decode
 _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 _KINDS: Final[dict[int, tuple[ReplyKind, Reason]]] = {
@@ -85,7 +88,7 @@ def classify(
     *,
     cut: Reason | None = None,
     asked: Operation,
-    now: datetime,
+    now: datetime | None = None,
     redact: Callable[[str], str] = _unchanged,
 ) -> Reply:
     """What the reply to one PUT means.
@@ -96,7 +99,7 @@ def classify(
         body: Its body, or as much of it as was read.
         cut: Why `body` is not the whole body; None where it is.
         asked: The operation that was asked for.
-        now: The time, aware, for a `Retry-After` that is a date.
+        now: The time, aware, for a `Retry-After` that is a date; without it such a one says nothing.
         redact: Takes secrets out of text that goes into the report.
     """
 
@@ -104,7 +107,7 @@ def classify(
         # Before the cleaning, which shortens, and after it, which may join what was apart.
         return bounded(redact(printable(redact(text))))
 
-    if status == HTTPStatus.OK:
+    if status == _OK:
         if cut in _LOST_WORDS:
             return Reply(ReplyKind.MAYBE, cut, status, detail=_LOST_WORDS[cut])
         return _initiated(body, whole=cut is None, asked=asked, said=said)
@@ -129,19 +132,24 @@ def _initiated(body: bytes, *, whole: bool, asked: Operation, said: Callable[[st
         detail = "the reply has no body"
     else:
         try:
-            answer = json.loads(body)
+            answer = _decoded(body)
         except (ValueError, RecursionError):
             detail = f"the reply is not JSON: {words_of(body)}"
         else:
-            named = answer.get("operation") if isinstance(answer, dict) else None
-            if named == asked.value:
-                return Reply(
-                    ReplyKind.ACCEPTED,
-                    http_status=HTTPStatus.OK.value,
-                    operation_id=_operation_id(answer.get("id"), said),
-                )
+            if isinstance(answer, dict) and answer.get("operation") == asked:
+                return Reply(ReplyKind.ACCEPTED, None, _OK, _operation_id(answer.get("id"), said))
             detail = f"the reply does not name the operation {asked}: {words_of(body)}"
-    return Reply(ReplyKind.BAD_REPLY, Reason.BAD_REPLY, HTTPStatus.OK.value, detail=said(detail))
+    return Reply(ReplyKind.BAD_REPLY, Reason.BAD_REPLY, _OK, detail=said(detail))
+
+
+def _decoded(body: bytes) -> Any:
+    """The JSON value in `body`; raises as `json.loads` does, and spares what that does first for the usual body."""
+    if body.isascii():
+        with suppress(ValueError):
+            value, end = _DECODE(body.decode())
+            if end == len(body):
+                return value
+    return json.loads(body)
 
 
 def _operation_id(value: Any, said: Callable[[str], str]) -> str | None:
@@ -150,14 +158,14 @@ def _operation_id(value: Any, said: Callable[[str], str]) -> str | None:
     return bounded(said(str(value)), _LONGEST_OPERATION_ID) or None
 
 
-def retry_after(value: str | None, now: datetime) -> float | None:
+def retry_after(value: str | None, now: datetime | None) -> float | None:
     """The seconds that a `Retry-After` asks to wait (RFC 9110, section 10.2.3), or None where it says nothing.
 
     A moment that has passed is 0; a negative number says nothing. The result is finite; the caller caps it.
 
     Args:
         value: The header, in seconds or as an HTTP date.
-        now: The time, aware, that a date is compared with.
+        now: The time, aware, that a date is compared with; without it a date says nothing.
     """
     text = (value or "").strip()
     if _SECONDS.fullmatch(text):
@@ -165,7 +173,10 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-            wait_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+            moment_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
+        if now is None:
+            return None
+        wait_s = moment_s - now.timestamp()
     return min(max(wait_s, 0.0), _LONGEST_RETRY_AFTER_S)

@@ -31,7 +31,7 @@ class Token:
         UsageError: The text is empty, too long, or has anything but printable ASCII without spaces in it.
     """
 
-    __slots__ = ("_forms", "_text")
+    __slots__ = ("_forms", "_prefixes", "_text")
 
     def __init__(self, text: str, *, source: str = "the token") -> None:
         if not text:
@@ -47,6 +47,7 @@ class Token:
             )
         self._text = text
         self._forms = {text, quote(text, safe="")}
+        self._prefixes = [form[:_SHORTEST_PREFIX] for form in self._forms]
 
     def authorization(self) -> str:
         """The value of the Authorization header."""
@@ -57,7 +58,10 @@ class Token:
 
         A beginning of the token at the very end of the text goes too: a reply may be cut in the middle.
         """
-        if not any(form[:_SHORTEST_PREFIX] in text for form in self._forms):
+        for prefix in self._prefixes:
+            if prefix in text:
+                break
+        else:
             return text
         for form in self._forms:
             text = text.replace(form, REDACTED)

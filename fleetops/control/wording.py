@@ -33,6 +33,8 @@ def printable(text: str) -> str:
 
     Not printable are control characters, newlines, and the format characters that reorder or hide text.
     """
+    if text.isascii() and text.isalnum():
+        return text
     text = _ESCAPE_SEQUENCE.sub("", text)
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)
+_since_boot_ns: Final = time.monotonic_ns if _BOOT_CLOCK is None else partial(time.clock_gettime_ns, _BOOT_CLOCK)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def since_boot_ns() -> int:
     """Nanoseconds since the host started, sleep included where the platform can tell."""
-    return time.monotonic_ns() if _BOOT_CLOCK is None else time.clock_gettime_ns(_BOOT_CLOCK)
+    return _since_boot_ns()
 
 
 def boot_id() -> str:
@@ -38,7 +40,7 @@ class RunClock:
 
     def now_ns(self) -> int:
         """The time now."""
-        return since_boot_ns() + self.wall_minus_boot_ns
+        return _since_boot_ns() + self.wall_minus_boot_ns
 
     def shift_ns(self, boot: str, wall_minus_boot_ns: int) -> int:
         """What to add to a time that another clock gave to have it in this clock's terms.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from fleetops.errors import JournalError
 from fleetops.model import NS_PER_S, Outcome, Reason, Reply, ReplyKind
 from fleetops.runner.confirm import Confirmer
 from fleetops.runner.gate import Gate
-from fleetops.scheduler import Done, Send, Stop, StopReason, Wait
+from fleetops.scheduler import Send, Stop, StopReason, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
     from fleetops.policy import Policy
-    from fleetops.scheduler import Notice, Scheduler, WaitFor
+    from fleetops.scheduler import Instruction, Notice, Scheduler, WaitFor
 
     Pace = Callable[[], Awaitable[None]]
 
@@ -75,19 +76,24 @@ class _Handover:
     """Hands sends to idle workers; there is one for each, since the scheduler caps what is in flight."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._sends: deque[Send] = deque()
-        self._idle: list[anyio.Event] = []
+        self._idle: list[asyncio.Future[None]] = []
 
     def put(self, send: Send) -> None:
         self._sends.append(send)
-        if self._idle:
-            self._idle.pop().set()
+        while self._idle:
+            idle = self._idle.pop()
+            if not idle.done():
+                idle.set_result(None)
+                return
 
     async def take(self) -> Send:
         while not self._sends:
-            idle = anyio.Event()
+            # Bare futures: an event for each costs more than all else that a worker does between two sends.
+            idle = self._loop.create_future()
             self._idle.append(idle)
-            await idle.wait()
+            await idle
         return self._sends.popleft()
 
 
@@ -117,6 +123,7 @@ class Runner:
         self._slot_scope: anyio.CancelScope | None = None
         self._sends = 0
         self._waiting: Wait | None = None
+        self._without_slot: Send | None = None
         self._notices: list[Notice] = []
         self._confirmer: Confirmer | None = None
         if inventory is not None and policy.confirm.enabled:
@@ -213,16 +220,46 @@ class Runner:
 
     async def _dispatch(self) -> StopReason:
         while True:
-            instruction = self._scheduler.next(self._clock.now_ns())
-            self._pass_on_notices()
-            self._waiting = instruction if isinstance(instruction, Wait) else None
+            instruction = self._send_all()
             if isinstance(instruction, Send):
                 await self._admit(instruction)
             elif isinstance(instruction, Wait):
-                await self._wait(instruction.until_ns)
+                await self._wait(instruction)
             else:
-                assert isinstance(instruction, Done)  # noqa: S101 - the only instruction left
                 return instruction.reason
+
+    def _send_all(self) -> Instruction:
+        """Hand out what may be sent and has a slot; what comes then: to wait, to be done, or a send without a slot."""
+        send, self._without_slot = self._without_slot, None
+        if send is not None:
+            return send
+        scheduler = self._scheduler
+        while True:
+            instruction = scheduler.next(self._clock.now_ns())
+            self._pass_on_notices()
+            if not isinstance(instruction, Send):
+                return instruction
+            self._waiting = None
+            if not self._gate.take_slot(scheduler.per_s):
+                return instruction
+            self._handover.put(instruction)
+
+    def _send_next(self) -> None:
+        """Do the dispatcher's work where it waits for an answer: it is woken only for what takes more waiting."""
+        waiting = self._waiting
+        if waiting is None or self._without_slot is not None:
+            self._changed.set()
+            return
+        instruction = self._send_all()
+        if isinstance(instruction, Send):
+            self._without_slot = instruction
+        elif isinstance(instruction, Wait):
+            self._waiting = instruction
+            if instruction.until_ns is None or (
+                waiting.until_ns is not None and instruction.until_ns >= waiting.until_ns
+            ):
+                return
+        self._changed.set()
 
     def _pass_on_notices(self) -> None:
         notices = self._scheduler.take_notices()
@@ -242,11 +279,12 @@ class Runner:
         else:
             self._scheduler.withdraw(send.step)
 
-    async def _wait(self, until_ns: int | None) -> None:
-        if until_ns is None:
+    async def _wait(self, wait: Wait) -> None:
+        self._waiting = wait
+        if wait.until_ns is None:
             await self._changed.wait()
         else:
-            wait_s = max(0, until_ns - self._clock.now_ns()) / NS_PER_S
+            wait_s = max(0, wait.until_ns - self._clock.now_ns()) / NS_PER_S
             with anyio.move_on_after(min(wait_s, _LONGEST_WAIT_S)):
                 await self._changed.wait()
         self._changed = anyio.Event()
@@ -256,8 +294,10 @@ class Runner:
             send = await self._handover.take()
             try:
                 await self._attempt(send)
-            finally:
+            except BaseException:
                 self._changed.set()
+                raise
+            self._send_next()
 
     async def _attempt(self, send: Send) -> None:
         step, attempt = send.step, send.attempt

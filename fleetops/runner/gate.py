@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from aiolimiter import AsyncLimiter
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleetops.policy import Policy
+
+
+_AT_ONCE_S: Final = 0.002
+"""For how much time slots are taken from the limiter in one go, in seconds of the rate: it looks at the clock twice
+for each, and asks the system which process it is in."""
 
 
 class Gate:
@@ -27,11 +33,27 @@ class Gate:
         self._now_ns = now_ns
         self._bound = SlidingSecond(policy.rate.per_s, policy.burst)
         self._per_s = 0.0
+        self._slots = 0
+        self._slots_at_once = 1
         self._limiter = AsyncLimiter(1)
 
     def ask(self, per_s: float) -> None:
         """From now on no sliding second may carry more than this rate; what left before counts against it."""
         self._bound.change(per_s, self._burst)
+
+    def take_slot(self, per_s: float) -> bool:
+        """Take up one more operation now, where that needs no waiting; whether it was."""
+        if per_s != self._per_s:
+            return False
+        if not self._slots:
+            if not self._limiter.has_capacity(self._slots_at_once):
+                return False
+            # What is free is taken without a wait: the coroutine is over at its first step.
+            with suppress(StopIteration):
+                self._limiter.acquire(self._slots_at_once).send(None)
+            self._slots = self._slots_at_once
+        self._slots -= 1
+        return True
 
     async def slot(self, per_s: float) -> None:
         """Wait until one more operation may be taken up, at the rate in force, in operations per second."""
@@ -49,6 +71,8 @@ class Gate:
         self._limiter = AsyncLimiter(size, size / (per_s * PACED_SHARE))
         await self._limiter.acquire(size - room)
         self._per_s = per_s
+        self._slots = 0
+        self._slots_at_once = max(1, int(per_s * _AT_ONCE_S))
 
     def wait_ns(self) -> int:
         """How long a send has to wait now to keep the bound; 0 where it may leave."""

@@ -285,15 +285,22 @@ class TestBeforeAnythingWasSent:
             server.wait_for_scripts()
 
     def test_a_write_that_fails_as_a_whole_sent_nothing(self) -> None:
+        connected = threading.Event()
+
+        def script(peer: Peer) -> None:
+            assert connected.wait(5)
+            peer.reset()
+
         async def use(transport: DirectTransport, _: str) -> None:
             wire = await transport._connect(5.0)
+            connected.set()
             # The loop has not seen the reset yet, only the socket has.
             while wire.quiet():
                 pass
             with pytest.raises(httpx.ConnectError, match="before anything was sent"):
                 await wire.ask(b"x", most_bytes=10)
 
-        with ScriptedServer(Peer.reset) as server:
+        with ScriptedServer(script) as server:
             carry(server, use)
             assert server.arrivals == []
 

@@ -336,17 +336,21 @@ def test_a_journal_that_cannot_be_written_any_more_stops_the_run_and_nothing_mor
 
 
 def test_answers_that_could_not_be_written_at_first_are_written_at_the_end(tmp_path: Path) -> None:
-    plane = Plane(latency_s=0.002)
+    plane = Plane()
     with start(tmp_path, rows(100)) as session:
         connection = session._store._connection
+
+        mended = anyio.Event()
 
         def break_down(count: int) -> None:
             if count == 10:
                 connection.execute("PRAGMA query_only = ON")
+            plane.release = mended if count == 10 else None
 
         async def mend(runner: Runner) -> None:
             await until(lambda: runner.snapshot().stopping)
             connection.execute("PRAGMA query_only = OFF")
+            mended.set()
 
         plane.on_execute = break_down
         ended = drive(session, plane, mend)
