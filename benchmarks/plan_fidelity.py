@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleetops import campaigns
+from fleetops import campaigns, validation
 from fleetops.control import parse_base_url, read_token
 from fleetops.journal import StateDir
 from fleetops.journal.views import RunView
@@ -213,14 +213,14 @@ def sandbox(config: SandboxConfig) -> Iterator[str]:
         server.join()
 
 
-def campaign_of(case: Case, folder: Path) -> campaigns.Campaign:
+def campaign_of(case: Case, folder: Path) -> validation.Campaign:
     """The campaign of a case."""
     manifest = folder / f"{case.name}.csv"
     manifest.write_text("serial_number,operation,group\n" + "".join(f"{','.join(row)}\n" for row in case.rows))
-    return campaigns.validate(str(manifest), options=case.policy)
+    return validation.validate(str(manifest), options=case.policy)
 
 
-def run(campaign: campaigns.Campaign, base_url: str, folder: Path) -> tuple[float, int, float]:
+def run(campaign: validation.Campaign, base_url: str, folder: Path) -> tuple[float, int, float]:
     """Run a campaign: how long it took in seconds, requests, and the mean time from intent to answer in seconds."""
     connection = campaigns.Connection(
         base_url=parse_base_url(base_url), token=read_token({"FLEETOPS_TOKEN": TOKEN}, None)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from fleetops.campaigns import Campaign, Connection, RunResult, resume, run, validate, write_results
+    from fleetops.campaigns import Connection, RunResult, resume, run, write_results
     from fleetops.control import Token, read_token
     from fleetops.errors import ExitCode, FleetopsError, InvalidInputError
     from fleetops.journal import StateDir
     from fleetops.model import Operation, Outcome
+    from fleetops.validation import Campaign, validate
 
 __all__ = [
     "Campaign",
@@ -36,12 +37,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "Campaign": "campaigns",
+    "Campaign": "validation",
     "Connection": "campaigns",
     "RunResult": "campaigns",
     "resume": "campaigns",
     "run": "campaigns",
-    "validate": "campaigns",
+    "validate": "validation",
     "write_results": "campaigns",
     "Token": "control",
     "read_token": "control",

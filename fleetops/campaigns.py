@@ -1,11 +1,11 @@
-"""The Python API: validate a campaign, run it, resume it, write its results. The command line is a layer over it."""
+"""The Python API: run a campaign, resume it, write its results. The command line is a layer over it."""
 
 from __future__ import annotations
 
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -13,73 +13,29 @@ from fleetops.documents import Document
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity, UsageError
 from fleetops.journal import NewRun, RunFacts
 from fleetops.journal.views import RunView
-from fleetops.manifest import read_manifest
-from fleetops.model import OPERATIONS, Operation, Outcome
-from fleetops.policy.files import read_policy_file, resolve_policy
+from fleetops.model import Outcome
+from fleetops.policy.files import OPTIONS, resolve_policy
 from fleetops.policy.settings import Offline
-from fleetops.preflight import excluded, left_out, look_up
+from fleetops.preflight import left_out, look_up
 from fleetops.report.formats import Format
 from fleetops.runner import Session, new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO, TextIO
+    from typing import TextIO
 
     from fleetops.control import HttpControlPlane, Token
     from fleetops.errors import ExitCode
     from fleetops.journal import StateDir
     from fleetops.journal.told import Tell
     from fleetops.manifest import Manifest
-    from fleetops.model import Reason, Steps
+    from fleetops.model import Reason
     from fleetops.policy import Policy
     from fleetops.preflight import Sighting
     from fleetops.runner.session import Watch
     from fleetops.scheduler import StopReason
-
-OPTIONS: Final = "the command line"
-"""What a policy layer that was made of options calls itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """A manifest and a policy, validated together.
-
-    Attributes:
-        manifest: The manifest.
-        policy: The policy in force: the defaults, the manifest's own, the policy file's, the options'.
-        steps: What is to be done.
-        excluded: Devices that the policy's `allow` and `deny` leave out, and why.
-    """
-
-    manifest: Manifest
-    policy: Policy
-    steps: Steps
-    excluded: Mapping[int, Reason]
-
-    @property
-    def warnings(self) -> Problems:
-        """What does not stop the campaign."""
-        return self.manifest.warnings
-
-    @property
-    def devices(self) -> int:
-        """How many devices are to be sent to."""
-        return len(self.steps.serials) - len(self.excluded)
-
-    def steps_by_operation(self) -> dict[Operation, int]:
-        """How many steps each operation has that it occurs in."""
-        counts = {operation: self.steps.operation_of.count(code) for code, operation in enumerate(OPERATIONS)}
-        return {operation: count for operation, count in counts.items() if count}
-
-    def destructive_devices(self) -> int:
-        """How many devices lose data or configuration."""
-        steps = self.steps
-        codes = bytes(code for code, operation in enumerate(OPERATIONS) if operation.destructive)
-        if not any(code in steps.operation_of for code in codes):
-            return 0
-        pairs = zip(steps.device_of, steps.operation_of, strict=True)
-        return len({device for device, code in pairs if code in codes and device not in self.excluded})
+    from fleetops.validation import Campaign
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,59 +85,6 @@ class Connection:
                 ca_bundle=self.ca_bundle,
             )
         )
-
-
-def validate(
-    source: str,
-    *,
-    policy_file: str | Path | None = None,
-    options: Mapping[str, Any] | None = None,
-    stdin: BinaryIO | None = None,
-) -> Campaign:
-    """Read and check a manifest and its policy; nothing is sent and nothing is written.
-
-    Args:
-        source: The manifest: a path, or `-` for standard input.
-        policy_file: A policy in YAML or TOML; it overrides what the manifest says.
-        options: Settings that override both, in the shape of a policy file.
-        stdin: What `-` reads; by default the process's standard input.
-
-    Raises:
-        InvalidInputError: With all the problems that were found.
-    """
-    from fleetops.planning import steps_of  # noqa: PLC0415 - pandas; a resume must not wait for it
-
-    layers = [Document(OPTIONS, dict(options or {}))]
-    if policy_file is not None:
-        layers.insert(0, read_policy_file(policy_file))
-    pattern = next(
-        (layer.values["serial_pattern"] for layer in reversed(layers) if layer.has(["serial_pattern"])), None
-    )
-    manifest = read_manifest(source, serial_pattern=pattern if isinstance(pattern, str) else None, stdin=stdin)
-    if manifest.policy is not None:
-        layers.insert(0, manifest.policy)
-    policy = resolve_policy(layers)
-    steps = steps_of(manifest, policy)
-    campaign = Campaign(manifest, policy, steps, excluded(policy, steps.serials))
-    _check_size(campaign)
-    return campaign
-
-
-def _check_size(campaign: Campaign) -> None:
-    most = campaign.policy.max_devices
-    if most is not None and campaign.devices > most:
-        raise _invalid(
-            campaign,
-            "too-many-devices",
-            f"the campaign has {campaign.devices:,} devices, more than the {most:,} that are allowed",
-            "check that this is the right manifest; --max-devices raises the limit",
-        )
-
-
-def _invalid(campaign: Campaign, code: str, message: str, hint: str) -> InvalidInputError:
-    problems = Problems()
-    problems.add(Problem(Severity.ERROR, code, message, campaign.manifest.source, hint=hint))
-    return InvalidInputError(message, problems=problems)
 
 
 def run(

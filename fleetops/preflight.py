@@ -1,8 +1,7 @@
-"""Before anything is sent: which of a campaign's devices are to be left out, are not there, or are down."""
+"""Before anything is sent: which of a campaign's devices the inventory does not have, and which are down."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,29 +10,10 @@ from fleetops.model import Reason
 from fleetops.policy.settings import Offline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fleetops.control import Inventory
     from fleetops.policy import Policy
-
-
-def excluded(policy: Policy, serials: Sequence[str]) -> dict[int, Reason]:
-    """The devices that the policy's `allow` and `deny` leave out.
-
-    Args:
-        policy: The policy; its patterns have to match a whole serial number.
-        serials: Serial number by device.
-    """
-    allow = [re.compile(pattern) for pattern in policy.allow]
-    deny = [re.compile(pattern) for pattern in policy.deny]
-    if not allow and not deny:
-        return {}
-    return {
-        device: Reason.EXCLUDED
-        for device, serial in enumerate(serials)
-        if (allow and not any(pattern.fullmatch(serial) for pattern in allow))
-        or any(pattern.fullmatch(serial) for pattern in deny)
-    }
 
 
 @dataclass(frozen=True, slots=True)

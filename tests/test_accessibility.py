@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from fleetops.campaigns import validate
 from fleetops.plan import Assumptions, make_plan, render_html
+from fleetops.validation import validate
 from tests.plan.conftest import MONDAY_NS
 from tests.report.formats.test_html_report import page as report_page
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fleetops
-from fleetops.campaigns import Connection, resume, run, validate, write_results
+from fleetops.campaigns import Connection, resume, run, write_results
 from fleetops.control import read_token
-from fleetops.errors import InvalidInputError, UsageError
+from fleetops.errors import UsageError
 from fleetops.journal import StateDir
-from fleetops.model import Operation, Outcome
+from fleetops.model import Outcome
 from fleetops.report.formats import Format
 from fleetops.sandbox import SandboxConfig, sandbox_thread
+from fleetops.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,27 +36,6 @@ def test_the_public_names_are_there_and_loaded_only_when_used() -> None:
         _ = fleetops.nothing
     script = "import sys, fleetops; assert not {'pandas', 'httpx', 'pydantic'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
-
-
-def test_a_campaign_is_a_manifest_and_the_policy_of_all_layers(tmp_path: Path) -> None:
-    source = tmp_path / "m.yaml"
-    source.write_text(
-        "policy: {rate: 1/s, burst: 3, concurrency: 2}\n"
-        "sequences:\n  - {devices: [A, B], operations: [factory, sync]}\n"
-    )
-    policy = tmp_path / "p.toml"
-    policy.write_text('rate = "2/s"\nconcurrency = 4\n')
-    campaign = validate(str(source), policy_file=policy, options={"rate": "3/s", "deny": "B"})
-    assert (str(campaign.policy.rate), campaign.policy.burst, campaign.policy.concurrency) == ("3/s", 3, 4)
-    assert campaign.steps_by_operation() == {Operation.FACTORY: 2, Operation.SYNC: 2}
-    assert (campaign.devices, campaign.destructive_devices()) == (1, 1)
-
-
-def test_a_serial_pattern_of_the_options_counts_for_the_manifest(tmp_path: Path) -> None:
-    source = manifest(tmp_path, "a/b,sync")
-    with pytest.raises(InvalidInputError):
-        validate(source)
-    assert validate(source, options={"serial_pattern": "[a-z/]+"}).devices == 1
 
 
 def test_a_campaign_runs_and_is_resumed_from_python(tmp_path: Path) -> None:

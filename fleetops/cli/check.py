@@ -43,7 +43,7 @@ def validate(
     output: FormatOption = Format.TEXT,
 ) -> ExitCode:
     """Check a manifest and its policy; every problem is shown, and nothing is sent."""
-    from fleetops.campaigns import validate as read_campaign
+    from fleetops.validation import validate as read_campaign
 
     counts: dict[str, Any] = {}
     try:

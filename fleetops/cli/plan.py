@@ -30,8 +30,8 @@ from fleetops.model import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetops.campaigns import Campaign
     from fleetops.plan import Assumptions, Plan
+    from fleetops.validation import Campaign
 
 _PLAN_SUFFIX: Final = ".json"
 _LATEST_S: Final = 4_102_444_800
@@ -74,15 +74,15 @@ def plan(
     output: FormatOption = Format.TEXT,
 ) -> ExitCode:
     """Say what a campaign will do and how long it takes; nothing is sent, and no connection is opened."""
-    from fleetops import campaigns
     from fleetops.plan import frozen_for, render_text
+    from fleetops.validation import validate
 
     if diff:
         return _diff(manifest, output)
     if len(manifest) != 1:
         raise UsageError("name one manifest", hint="two plans are compared with --diff OLD.json NEW.json")
     with reading(manifest[0]):
-        campaign = campaigns.validate(manifest[0], policy_file=policy, options=options)
+        campaign = validate(manifest[0], policy_file=policy, options=options)
     if campaign.warnings.listed:
         say_problems(campaign.warnings)
     url = base_url_or_default(base_url)
@@ -164,16 +164,16 @@ def campaign_of_plan(
     Raises:
         InvalidInputError: The plan was changed, or no longer holds.
     """
-    from fleetops import campaigns
     from fleetops.plan import manifest_path, policy_path, read_plan, require_unchanged
     from fleetops.policy import merged
+    from fleetops.validation import validate
 
     made = read_plan(name)
     file = policy_file or policy_path(made, Path(name))
     layer = merged(made.options, options or {})
     source = manifest_path(made, Path(name))
     with reading(source):
-        campaign = campaigns.validate(source, policy_file=file, options=layer)
+        campaign = validate(source, policy_file=file, options=layer)
     require_unchanged(
         made, campaign.manifest, campaign.policy, base_url=base_url, heed_window=heed_window, source=printable(name)
     )

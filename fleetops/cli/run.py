@@ -37,8 +37,9 @@ from fleetops.errors import ExitCode, HostError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fleetops.campaigns import Campaign, RunResult
+    from fleetops.campaigns import RunResult
     from fleetops.journal import StateDir
+    from fleetops.validation import Campaign
 
 ReportOption = Annotated[
     Path, typer.Option("--report", metavar="FILE", help="Where the results go, a row for each row of the manifest.")
@@ -83,6 +84,7 @@ def run(
     from fleetops.control import parse_base_url, read_token
     from fleetops.journal import StateDir, default_state_dir
     from fleetops.plan import Forecast
+    from fleetops.validation import validate
 
     log_as(log_format)
     prediction = ""
@@ -98,7 +100,7 @@ def run(
         url, prediction = made.base_url, Forecast.of(made).model_dump_json()
     else:
         with reading(manifest):
-            campaign = campaigns.validate(manifest, policy_file=policy, options=options)
+            campaign = validate(manifest, policy_file=policy, options=options)
         url = base_url_or_default(base_url)
     _say_warnings(campaign, strict)
     if dry_run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
+
+OPTIONS: Final = "the command line"
+"""What a policy layer that was made of options calls itself."""
 
 
 def read_policy_file(path: str | Path) -> Document:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleetops.campaigns import Campaign, validate
 from fleetops.plan import Assumptions, Plan, make_plan
+from fleetops.validation import Campaign, validate
 
 if TYPE_CHECKING:
     from pathlib import Path

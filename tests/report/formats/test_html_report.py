@@ -5,13 +5,14 @@ import re
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from fleetops.campaigns import Connection, run, validate
+from fleetops.campaigns import Connection, run
 from fleetops.control import read_token
 from fleetops.journal import StateDir
 from fleetops.journal.views import RunView
 from fleetops.report.formats import Format
 from fleetops.report.output import write_report
 from fleetops.sandbox import SandboxConfig, parse_fault, sandbox_thread
+from fleetops.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,134 @@
+"""A manifest and a policy, validated together: what a campaign is before anything is sent or written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleetops.documents import Document
+from fleetops.errors import InvalidInputError, Problem, Problems, Severity
+from fleetops.manifest import read_manifest
+from fleetops.model import OPERATIONS, Operation, Reason
+from fleetops.planning import steps_of
+from fleetops.policy.files import OPTIONS, read_policy_file, resolve_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from fleetops.manifest import Manifest
+    from fleetops.model import Steps
+    from fleetops.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A manifest and a policy, validated together.
+
+    Attributes:
+        manifest: The manifest.
+        policy: The policy in force: the defaults, the manifest's own, the policy file's, the options'.
+        steps: What is to be done.
+        excluded: Devices that the policy's `allow` and `deny` leave out, and why.
+    """
+
+    manifest: Manifest
+    policy: Policy
+    steps: Steps
+    excluded: Mapping[int, Reason]
+
+    @property
+    def warnings(self) -> Problems:
+        """What does not stop the campaign."""
+        return self.manifest.warnings
+
+    @property
+    def devices(self) -> int:
+        """How many devices are to be sent to."""
+        return len(self.steps.serials) - len(self.excluded)
+
+    def steps_by_operation(self) -> dict[Operation, int]:
+        """How many steps each operation has that it occurs in."""
+        counts = {operation: self.steps.operation_of.count(code) for code, operation in enumerate(OPERATIONS)}
+        return {operation: count for operation, count in counts.items() if count}
+
+    def destructive_devices(self) -> int:
+        """How many devices lose data or configuration."""
+        steps = self.steps
+        codes = bytes(code for code, operation in enumerate(OPERATIONS) if operation.destructive)
+        if not any(code in steps.operation_of for code in codes):
+            return 0
+        pairs = zip(steps.device_of, steps.operation_of, strict=True)
+        return len({device for device, code in pairs if code in codes and device not in self.excluded})
+
+
+def validate(
+    source: str,
+    *,
+    policy_file: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Campaign:
+    """Read and check a manifest and its policy; nothing is sent and nothing is written.
+
+    Args:
+        source: The manifest: a path, or `-` for standard input.
+        policy_file: A policy in YAML or TOML; it overrides what the manifest says.
+        options: Settings that override both, in the shape of a policy file.
+        stdin: What `-` reads; by default the process's standard input.
+
+    Raises:
+        InvalidInputError: With all the problems that were found.
+    """
+    layers = [Document(OPTIONS, dict(options or {}))]
+    if policy_file is not None:
+        layers.insert(0, read_policy_file(policy_file))
+    pattern = next(
+        (layer.values["serial_pattern"] for layer in reversed(layers) if layer.has(["serial_pattern"])), None
+    )
+    manifest = read_manifest(source, serial_pattern=pattern if isinstance(pattern, str) else None, stdin=stdin)
+    if manifest.policy is not None:
+        layers.insert(0, manifest.policy)
+    policy = resolve_policy(layers)
+    steps = steps_of(manifest, policy)
+    campaign = Campaign(manifest, policy, steps, excluded(policy, steps.serials))
+    _check_size(campaign)
+    return campaign
+
+
+def _check_size(campaign: Campaign) -> None:
+    most = campaign.policy.max_devices
+    if most is not None and campaign.devices > most:
+        raise _invalid(
+            campaign,
+            "too-many-devices",
+            f"the campaign has {campaign.devices:,} devices, more than the {most:,} that are allowed",
+            "check that this is the right manifest; --max-devices raises the limit",
+        )
+
+
+def _invalid(campaign: Campaign, code: str, message: str, hint: str) -> InvalidInputError:
+    problems = Problems()
+    problems.add(Problem(Severity.ERROR, code, message, campaign.manifest.source, hint=hint))
+    return InvalidInputError(message, problems=problems)
+
+
+def excluded(policy: Policy, serials: Sequence[str]) -> dict[int, Reason]:
+    """The devices that the policy's `allow` and `deny` leave out.
+
+    Args:
+        policy: The policy; its patterns have to match a whole serial number.
+        serials: Serial number by device.
+    """
+    allow = [re.compile(pattern) for pattern in policy.allow]
+    deny = [re.compile(pattern) for pattern in policy.deny]
+    if not allow and not deny:
+        return {}
+    return {
+        device: Reason.EXCLUDED
+        for device, serial in enumerate(serials)
+        if (allow and not any(pattern.fullmatch(serial) for pattern in allow))
+        or any(pattern.fullmatch(serial) for pattern in deny)
+    }

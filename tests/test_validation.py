@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleetops.errors import InvalidInputError
+from fleetops.model import Operation, Reason
+from fleetops.policy import Policy
+from fleetops.validation import excluded, validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERIALS = ["AB1", "AB2", "CD1", "CD2"]
+
+
+def test_a_campaign_is_a_manifest_and_the_policy_of_all_layers(tmp_path: Path) -> None:
+    source = tmp_path / "m.yaml"
+    source.write_text(
+        "policy: {rate: 1/s, burst: 3, concurrency: 2}\n"
+        "sequences:\n  - {devices: [A, B], operations: [factory, sync]}\n"
+    )
+    policy = tmp_path / "p.toml"
+    policy.write_text('rate = "2/s"\nconcurrency = 4\n')
+    campaign = validate(str(source), policy_file=policy, options={"rate": "3/s", "deny": "B"})
+    assert (str(campaign.policy.rate), campaign.policy.burst, campaign.policy.concurrency) == ("3/s", 3, 4)
+    assert campaign.steps_by_operation() == {Operation.FACTORY: 2, Operation.SYNC: 2}
+    assert (campaign.devices, campaign.destructive_devices()) == (1, 1)
+
+
+def test_a_serial_pattern_of_the_options_counts_for_the_manifest(tmp_path: Path) -> None:
+    source = str(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text("serial_number,operation\na/b,sync\n")
+    with pytest.raises(InvalidInputError):
+        validate(source)
+    assert validate(source, options={"serial_pattern": "[a-z/]+"}).devices == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({}, set()),
+        ({"allow": "AB.*"}, {2, 3}),
+        ({"deny": ["AB.*", "CD2"]}, {0, 1, 3}),
+        ({"allow": "AB.*", "deny": "..1"}, {0, 2, 3}),
+        ({"allow": "AB"}, {0, 1, 2, 3}),  # a pattern is of the whole serial number
+    ],
+)
+def test_allow_and_deny_decide_which_devices_are_left_out(settings: dict[str, object], left: set[int]) -> None:
+    reasons = excluded(Policy.model_validate(settings), SERIALS)
+    assert set(reasons) == left
+    assert set(reasons.values()) <= {Reason.EXCLUDED}
