@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fleetops.errors import InvalidInputError
@@ -152,18 +153,21 @@ def work_of(steps: Steps) -> Work:
         operations={operation.value: count for operation, count in counts.items() if count},
         groups=len(set(steps.groups) - {""}),
         block_rows=block_rows,
-        blocks=tuple(_block(steps, first, block_rows) for first in range(0, len(steps), block_rows)),
+        blocks=tuple(_blocks(steps, block_rows)),
     )
 
 
-def _block(steps: Steps, first: int, rows: int) -> str:
-    digest = hashlib.sha256()
-    for step in range(first, min(first + rows, len(steps))):
-        device = steps.device_of[step]
-        group = steps.groups[device] if steps.groups else ""
-        row = (steps.serials[device], group, steps.operation_of[step], steps.settle_ns_of[step])
-        digest.update(repr(row).encode())
-    return digest.hexdigest()[:16]
+def _blocks(steps: Steps, rows: int) -> Iterable[str]:
+    """A digest of each block of so many rows."""
+    device_of, serials, groups = steps.device_of, steps.serials, steps.groups
+    for first in range(0, len(steps), rows):
+        block = slice(first, first + rows)
+        devices = device_of[block]
+        named = map(groups.__getitem__, devices) if groups else repeat("")
+        each = zip(
+            map(serials.__getitem__, devices), named, steps.operation_of[block], steps.settle_ns_of[block], strict=False
+        )
+        yield hashlib.sha256("".join(map(repr, each)).encode()).hexdigest()[:16]
 
 
 class _Passes:

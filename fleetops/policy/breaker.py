@@ -44,7 +44,7 @@ class CircuitBreaker:
 
     def answered(self, now_ns: int) -> int:
         """The service has answered; how long the outage was that this ends, in nanoseconds, 0 where there was none."""
-        outage_ns = self.outage_ns(now_ns)
+        outage_ns = now_ns - self._failing_since_ns if self._is_open else 0
         self._has_answered = True
         self._is_open = False
         if self._streak:

@@ -1,12 +1,17 @@
 """Where every device is that is not in flight, and which one is next.
 
-A device is in exactly one place: ready (a heap by `Sequences.rank`), waiting for a moment (a heap by time: it settles
-or backs off), in line for a place in its group, in a later wave, shut out of the present window, or at its end.
+A device is in exactly one place: ready, waiting for a moment (a heap by time: it settles or backs off), in line for a
+place in its group, in a later wave, shut out of the present window, or at its end.
+
+The ready ones are served by `Sequences.rank`. Those that a run or a wave begins with are sorted once and then only
+taken from one end; a heap has those that come in later, and stays small however many devices there are.
 """
 
 from __future__ import annotations
 
+from array import array
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fleetops.policy.waves import assign
@@ -14,13 +19,12 @@ from fleetops.scheduler.groups import GroupLoad
 from fleetops.scheduler.instructions import WaitFor
 from fleetops.scheduler.openings import Openings
 from fleetops.scheduler.rollout import Rollout
-from fleetops.scheduler.sequences import Sequences
+from fleetops.scheduler.sequences import DEVICE_BITS, DEVICE_MASK, Sequences
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterable
 
-    from fleetops.model import Outcome, Steps
+    from fleetops.model import Steps
     from fleetops.policy import Policy
     from fleetops.scheduler.progress import Progress
 
@@ -31,20 +35,27 @@ class Lineup:
     Attributes:
         rollout: The waves; None where the policy has none.
         openings: The maintenance windows; None where there are none.
+        caps_groups: Whether there are caps on devices of a group that are disturbed at once.
     """
 
     def __init__(self, steps: Steps, policy: Policy, progress: Progress, *, wave_seed: str, heed_window: bool) -> None:
         self._steps = steps
         self._sequences = Sequences(steps)
+        self._first_ready = array("Q")
         self._ready: list[int] = []
-        self._timers: list[tuple[int, int]] = []
-        self._shut_out: list[tuple[int, int]] = []
-        self._later: list[tuple[int, int]] = []
+        self._timers: list[int] = []
+        self._shut_out_ready: list[int] = []
+        self._shut_out_timers: list[int] = []
+        self._later: list[array[int]] = []
+        self._held_back = 0
+        self._not_before_ns = progress.not_before_ns
         self._rest_until_ns: dict[int, int] = {}
         self._groups: GroupLoad | None = None
         if policy.group_cap is not None and any(steps.groups):
             self._groups = GroupLoad(steps.groups, policy.group_cap, progress.disturbed_until_ns)
+        self.caps_groups = self._groups is not None
         self.openings = Openings(policy) if policy.window and heed_window else None
+        self._shortest_settle_ns = min(steps.settle_ns_of, default=0)
         self.rollout: Rollout | None = None
         if policy.waves is not None:
             wave_of = assign(policy.waves, steps.groups, self._sequences.devices, wave_seed)
@@ -53,7 +64,7 @@ class Lineup:
 
     def _take_up(self, progress: Progress) -> None:
         sequences, device_of = self._sequences, self._steps.device_of
-        outcomes = progress.outcomes or bytes(len(self._steps))
+        outcomes = progress.outcomes
         away = {device_of[sent] for sent in (*progress.lost, *progress.unconfirmed)}
         # Their next step may come sooner than another run's settle time on them is over.
         self._rest_until_ns = {one: due_ns for one, due_ns in progress.not_before_ns.items() if one in away}
@@ -62,27 +73,56 @@ class Lineup:
         ended, touched = bytearray(sequences.devices), bytearray(sequences.devices)
         for tried in progress.troubles:
             touched[device_of[tried]] = 1
-        placed: list[tuple[int, int]] = []
-        for device in range(sequences.devices):
-            step = sequences.current(device)
-            while step is not None and outcomes[step] and step not in progress.unconfirmed:
-                touched[device] = 1
-                sequences.advance(device)
+        if any(outcomes):
+            for device in range(sequences.devices):
                 step = sequences.current(device)
-            ended[device] = step is None
-            if step is not None and device not in away:
-                placed.append((device, progress.not_before_ns.get(device, 0)))
+                while step is not None and outcomes[step] and step not in progress.unconfirmed:
+                    touched[device] = 1
+                    sequences.advance(device)
+                    step = sequences.current(device)
+                ended[device] = step is None
+        placed: Iterable[int] = range(sequences.devices)
+        if away or any(ended):
+            placed = [device for device in placed if not ended[device] and device not in away]
         if self.rollout is not None:
             self.rollout.take_up(device_of, outcomes, ended, touched, waived=progress.gate_waived)
-            self._later = [entry for entry in placed if not self.rollout.is_in(entry[0])]
-            placed = [entry for entry in placed if self.rollout.is_in(entry[0])]
-        self._ready = [sequences.rank(device) for device, due_ns in placed if not due_ns]
-        self._timers = [(due_ns, device) for device, due_ns in placed if due_ns]
-        heapify(self._ready)
-        heapify(self._timers)
+            placed = self._hold_back(placed, self.rollout)
+        self._let_in(placed)
+
+    def _hold_back(self, devices: Iterable[int], rollout: Rollout) -> Iterable[int]:
+        """Keep the devices of later waves back; those of the waves that have been let in."""
+        self._later = rollout.by_wave(devices)
+        let_in = self._later[: rollout.wave + 1]
+        self._later[: rollout.wave + 1] = [array("I") for _ in let_in]
+        self._held_back = sum(map(len, self._later))
+        return chain.from_iterable(let_in)
+
+    def _let_in(self, devices: Iterable[int]) -> None:
+        """Serve devices from now on, or from their moment on where they have one."""
+        rank, not_before_ns = self._sequences.rank, self._not_before_ns
+        if not_before_ns:
+            devices = list(devices)
+            for device in devices:
+                if due_ns := not_before_ns.get(device, 0):
+                    heappush(self._timers, due_ns << DEVICE_BITS | device)
+            devices = [device for device in devices if not not_before_ns.get(device, 0)]
+        self._make_many_ready(map(rank, devices))
+
+    def _make_many_ready(self, ranks: Iterable[int]) -> None:
+        ready = array("Q", ranks)
+        ready += self._first_ready
+        self._first_ready = array("Q", sorted(ready, reverse=True))
 
     def __bool__(self) -> bool:
-        return bool(self._ready or self._timers or self._later or self._shut_out or self._in_line)
+        return bool(
+            self._first_ready
+            or self._ready
+            or self._timers
+            or self._held_back
+            or self._shut_out_ready
+            or self._shut_out_timers
+            or self._in_line
+        )
 
     @property
     def _in_line(self) -> int:
@@ -96,21 +136,31 @@ class Lineup:
     @property
     def ready(self) -> int:
         """Devices that wait for nothing of their own: for a slot, their wave, their group or the window."""
-        return len(self._ready) + len(self._later) + len(self._shut_out) + self._in_line
+        shut_out = len(self._shut_out_ready) + len(self._shut_out_timers)
+        return len(self._first_ready) + len(self._ready) + self._held_back + shut_out + self._in_line
 
     def wake(self, now_ns: int) -> bool:
         """Make the devices ready whose moment has come; whether a window has opened."""
-        opened = self.openings is not None and not self.openings.is_open(now_ns) and self.openings.enter(now_ns)
+        openings = self.openings
+        opened = openings is not None and not openings.is_open(now_ns) and openings.enter(now_ns)
         if opened:
-            self._timers += self._shut_out
-            heapify(self._timers)
-            self._shut_out.clear()
+            self._reopen()
         timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            heappush(self._ready, self._sequences.rank(heappop(timers)[1]))
+        if timers and timers[0] >> DEVICE_BITS <= now_ns:
+            ready, rank, over = self._ready, self._sequences.rank, now_ns + 1 << DEVICE_BITS
+            while timers and timers[0] < over:
+                heappush(ready, rank(heappop(timers) & DEVICE_MASK))
         if self._groups is not None:
             self._make_ready(self._groups.settled(now_ns))
         return opened
+
+    def _reopen(self) -> None:
+        """What the last window shut out goes on."""
+        self._timers += self._shut_out_timers
+        heapify(self._timers)
+        self._shut_out_timers.clear()
+        self._make_many_ready(self._shut_out_ready)
+        self._shut_out_ready.clear()
 
     def _make_ready(self, ranks: Iterable[int]) -> None:
         for rank in ranks:
@@ -118,25 +168,35 @@ class Lineup:
 
     def take(self, now_ns: int) -> int | None:
         """The step to send now, of the device that is next; None where no device can be sent to."""
-        ready, steps, openings = self._ready, self._steps, self.openings
-        while ready:
-            rank = heappop(ready)
-            device = Sequences.device_of_rank(rank)
-            step = self._sequences.current(device)
-            assert step is not None, "a ready device has a step"  # noqa: S101 - an invariant of this class
-            if openings is not None and not openings.fits(now_ns, steps.settle_ns_of[step]):
-                self._shut_out.append((now_ns, device))
-            elif self._groups is None or self._groups.take(device, rank):
+        openings, groups, sequences = self.openings, self._groups, self._sequences
+        if openings is not None and not openings.fits(now_ns, self._shortest_settle_ns):
+            self._shut_all_out()
+            return None
+        first, ready = self._first_ready, self._ready
+        while first or ready:
+            rank = first.pop() if first and not (ready and ready[0] < first[-1]) else heappop(ready)
+            device = rank & DEVICE_MASK
+            step = sequences.order[sequences.cursor[device]]
+            if openings is not None and not openings.fits(now_ns, self._steps.settle_ns_of[step]):
+                self._shut_out_ready.append(rank)
+            elif groups is None or groups.take(device, rank):
                 return step
         return None
+
+    def _shut_all_out(self) -> None:
+        """No device fits into what is left of the window: none of them has to be looked at."""
+        self._shut_out_ready += self._first_ready
+        self._shut_out_ready += self._ready
+        self._first_ready = array("Q")
+        self._ready.clear()
 
     def next_moment(self) -> tuple[int, WaitFor] | None:
         """When something changes by itself, where no device is ready now; None where nothing does in this window."""
         timers, openings = self._timers, self.openings
         if openings is not None:
-            while timers and not openings.fits(timers[0][0], self._settle_ns(timers[0][1])):
-                self._shut_out.append(heappop(timers))
-        moments = [(timers[0][0], WaitFor.DEVICES)] if timers else []
+            while timers and not openings.fits(timers[0] >> DEVICE_BITS, self._settle_ns(timers[0] & DEVICE_MASK)):
+                self._shut_out_timers.append(heappop(timers))
+        moments = [(timers[0] >> DEVICE_BITS, WaitFor.DEVICES)] if timers else []
         if self._groups is not None and (release_ns := self._groups.next_release_ns()) is not None:
             moments.append((release_ns, WaitFor.DEVICES))
         if self.rollout is not None and self.rollout.judge_at_ns is not None:
@@ -145,7 +205,8 @@ class Lineup:
 
     def shortest_need_ns(self) -> int:
         """The shortest settle time of the steps that wait for a window."""
-        return min((self._settle_ns(device) for _, device in self._shut_out), default=min(self._steps.settle_ns_of))
+        shut_out = chain(self._shut_out_ready, self._shut_out_timers)
+        return min((self._settle_ns(one & DEVICE_MASK) for one in shut_out), default=self._shortest_settle_ns)
 
     def _settle_ns(self, device: int) -> int:
         """The settle time after the device's current step."""
@@ -164,12 +225,16 @@ class Lineup:
 
     def again(self, device: int, due_ns: int) -> None:
         """Serve the device's current step at `due_ns`."""
-        heappush(self._timers, (max(due_ns, self._rest_until_ns.get(device, 0)), device))
+        if self._rest_until_ns:
+            due_ns = max(due_ns, self._rest_until_ns.get(device, 0))
+        heappush(self._timers, due_ns << DEVICE_BITS | device)
 
     def go_on(self, device: int, due_ns: int, now_ns: int) -> None:
         """Serve the device's next step at `due_ns`, where it has one."""
         if self._sequences.advance(device):
-            heappush(self._timers, (max(due_ns, self._rest_until_ns.get(device, 0)), device))
+            if self._rest_until_ns:
+                due_ns = max(due_ns, self._rest_until_ns.get(device, 0))
+            heappush(self._timers, due_ns << DEVICE_BITS | device)
         elif self.rollout is not None:
             self.rollout.ended(device, now_ns)
 
@@ -179,16 +244,10 @@ class Lineup:
             self.rollout.ended(device, now_ns)
         return self._sequences.drop_rest(device)
 
-    def count(self, step: int, outcome: Outcome) -> None:
-        """A step has its outcome; a wave's gate is judged by it."""
-        if self.rollout is not None:
-            self.rollout.count(self._steps.device_of[step], outcome)
-
     def let_in_next_wave(self, rollout: Rollout) -> str:
         """Let the next wave in; in words."""
         wave = rollout.let_in_next()
-        let_in = [entry for entry in self._later if rollout.is_in(entry[0])]
-        self._later = [entry for entry in self._later if not rollout.is_in(entry[0])]
-        for device, due_ns in let_in:
-            heappush(self._timers, (due_ns, device))
+        let_in, self._later[wave] = self._later[wave], array("I")
+        self._held_back -= len(let_in)
+        self._let_in(let_in)
         return f"wave {wave + 1} of {rollout.waves}: {len(let_in)} devices"

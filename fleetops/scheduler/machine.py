@@ -58,10 +58,16 @@ _STOPPING: Final = {
     ReplyKind.TOKEN_REFUSED: StopReason.TOKEN_REFUSED,
     ReplyKind.MISDIRECTED: StopReason.MISDIRECTED,
 }
+_ACCEPTED: Final = ReplyKind.ACCEPTED
+_THROTTLED: Final = ReplyKind.THROTTLED
+_OUTCOME_ACCEPTED: Final = Outcome.ACCEPTED
+"""The members that every answer is held against: looking one up on its class costs as much as the comparison."""
 _FAILURES: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
 _SAYS_NOTHING_OF_THE_SERVICE: Final = _FAILURES | {ReplyKind.BAD_REPLY}
 _SHORTEST_HOLD_NS: Final = NS_PER_S
 """A service that throttles and says `Retry-After: 0` is not asked again and again without a pause."""
+_FOR_ANSWERS: Final = Wait(None)
+_FOR_CONCURRENCY: Final = Wait(None, WaitFor.CONCURRENCY)
 
 
 class Scheduler:
@@ -93,12 +99,16 @@ class Scheduler:
     ) -> None:
         progress = progress or Progress()
         self._steps = steps
+        self._device_of = steps.device_of
+        self._settle_ns_of = steps.settle_ns_of
         self._policy = policy
+        self._concurrency = policy.concurrency
         self._retry_rule = RetryRule(policy.retries, run_key)
         self._rate = AdaptiveRate(policy.rate.per_s)
         self._breaker = CircuitBreaker(policy.breaker)
         self._budgets = BudgetState(policy.abort_when)
         self._watchlist = Watchlist(policy.confirm)
+        self._watches = bool(policy.confirm.enabled)
         self._lineup = Lineup(steps, policy, progress, wave_seed=wave_seed, heed_window=heed_window)
         self._throttled_since_ns: int | None = None
         self._stop: StopReason | None = None
@@ -168,26 +178,24 @@ class Scheduler:
         if self._stop is not None or self._paused or now_ns < self.hold_until_ns or now_ns < self._breaker.until_ns:
             return False
         openings = self._lineup.openings
-        return openings is None or openings.fits(now_ns, self._steps.settle_ns_of[step])
+        return openings is None or openings.fits(now_ns, self._settle_ns_of[step])
 
     def next(self, now_ns: int) -> Instruction:
         """What to do now; a `Send` is in flight from here on."""
+        lineup = self._lineup
         if self._stop is None:
-            self._wake(now_ns)
+            rollout = lineup.rollout
+            if rollout is not None and rollout.judge_at_ns is not None and not self._paused:
+                self._judge_wave(rollout, now_ns)
+            if lineup.wake(now_ns):
+                self._notice(now_ns, Event.WINDOW_OPEN)
         if self._stop is not None:
-            return Wait(None) if self._in_flight else Done(self._stop)
+            return _FOR_ANSWERS if self._in_flight else Done(self._stop)
         obstacle = self._obstacle(now_ns)
         if obstacle is not None:
             return obstacle
-        step = self._lineup.take(now_ns)
+        step = lineup.take(now_ns)
         return self._idle(now_ns) if step is None else self._send(step, now_ns)
-
-    def _wake(self, now_ns: int) -> None:
-        rollout = self._lineup.rollout
-        if rollout is not None and rollout.judge_at_ns is not None and not self._paused:
-            self._judge_wave(rollout, now_ns)
-        if self._lineup.wake(now_ns):
-            self._notice(now_ns, Event.WINDOW_OPEN)
 
     def _obstacle(self, now_ns: int) -> Instruction | None:  # noqa: PLR0911 - one return an obstacle
         """What keeps every device from being sent to now; None where nothing does."""
@@ -196,8 +204,8 @@ class Scheduler:
             return self._all_sent()
         if self._paused:
             return Wait(None, WaitFor.CONTINUE)
-        if len(self._in_flight) >= self._policy.concurrency:
-            return Wait(None, WaitFor.CONCURRENCY)
+        if len(self._in_flight) >= self._concurrency:
+            return _FOR_CONCURRENCY
         if now_ns < self.hold_until_ns:
             return Wait(self.hold_until_ns, WaitFor.HOLD)
         if breaker.is_open and (now_ns < breaker.until_ns or self._in_flight):
@@ -208,7 +216,7 @@ class Scheduler:
 
     def _all_sent(self) -> Instruction:
         if self._in_flight:
-            return Wait(None)
+            return _FOR_ANSWERS
         return Wait(None, WaitFor.DEVICES) if self._watchlist else Done(StopReason.COMPLETE)
 
     def _idle(self, now_ns: int) -> Instruction:
@@ -227,7 +235,7 @@ class Scheduler:
             return Wait(start_ns, WaitFor.WINDOW)
         self._notice(now_ns, Event.WINDOW_CLOSED)
         self.stop(StopReason.WINDOW_CLOSED)
-        return Wait(None) if self._in_flight else Done(StopReason.WINDOW_CLOSED)
+        return _FOR_ANSWERS if self._in_flight else Done(StopReason.WINDOW_CLOSED)
 
     def _judge_wave(self, rollout: Rollout, now_ns: int) -> None:
         verdict = rollout.judge(now_ns)
@@ -243,9 +251,11 @@ class Scheduler:
                 self.pause(now_ns, rollout.explain())
 
     def _send(self, step: int, now_ns: int) -> Send:
-        self._rate.quiet(now_ns, self.hold_until_ns)
+        rate = self._rate
+        if rate.per_s < rate.asked_per_s:
+            rate.quiet(now_ns, self.hold_until_ns)
         self._in_flight[step] = now_ns
-        trouble = self._troubles.get(step)
+        trouble = self._troubles.get(step) if self._troubles else None
         return Send(step, 1 if trouble is None else trouble.sends + 1)
 
     def withdraw(self, step: int) -> None:
@@ -286,19 +296,21 @@ class Scheduler:
         """What the result of the attempt in flight of `step` changes, at `now_ns`."""
         sent_ns = self._in_flight.pop(step)
         kind = reply.kind
-        if kind is not ReplyKind.THROTTLED:
+        if kind is not _THROTTLED:
             self._throttled_since_ns = None
         if kind not in _SAYS_NOTHING_OF_THE_SERVICE:
-            self._service_answered(now_ns)
-        if kind is ReplyKind.ACCEPTED:
+            outage_ns = self._breaker.answered(now_ns)
+            if outage_ns:
+                self._outage_over(outage_ns, now_ns)
+        if kind is _ACCEPTED:
             return self._accept(step, sent_ns, now_ns)
-        device = self._steps.device_of[step]
-        self._lineup.landed(device, now_ns + self._steps.settle_ns_of[step] if kind.may_have_run else 0, now_ns)
+        device = self._device_of[step]
+        self._lineup.landed(device, now_ns + self._settle_ns_of[step] if kind.may_have_run else 0, now_ns)
         trouble = self._troubles.get(step)
         if trouble is None:
             trouble = self._troubles[step] = Trouble(first_ns=sent_ns)
         trouble.sends += 1
-        if kind is ReplyKind.THROTTLED:
+        if kind is _THROTTLED:
             return self._hold(step, trouble, reply, now_ns)
         if kind in _STOPPING:
             self._lineup.again(device, now_ns)
@@ -334,13 +346,11 @@ class Scheduler:
             return self._policy.resend.allows(self._steps.operation(step))
         return kind is ReplyKind.NOT_REACHED
 
-    def _service_answered(self, now_ns: int) -> None:
+    def _outage_over(self, outage_ns: int, now_ns: int) -> None:
         """An outage that ends is not held against any step: the time it took is given back."""
-        outage_ns = self._breaker.answered(now_ns)
-        if outage_ns:
-            for trouble in self._troubles.values():
-                trouble.first_ns += outage_ns
-            self._notice(now_ns, Event.OUTAGE_OVER, f"after {outage_ns / NS_PER_S:.0f} s")
+        for trouble in self._troubles.values():
+            trouble.first_ns += outage_ns
+        self._notice(now_ns, Event.OUTAGE_OVER, f"after {outage_ns / NS_PER_S:.0f} s")
 
     def _blame_service(self, step: int, now_ns: int) -> bool:
         """Whether a failure is the service's and not the step's own."""
@@ -380,16 +390,18 @@ class Scheduler:
         return [Hold(self.hold_until_ns)]
 
     def _accept(self, step: int, sent_ns: int, now_ns: int) -> list[Effect]:
-        device = self._steps.device_of[step]
-        self._troubles.pop(step, None)
-        effects = self._count(step, Outcome.ACCEPTED, None)
-        due_ns = now_ns + self._steps.settle_ns_of[step]
-        if self._watchlist.wants(self._steps.operation(step)):
+        device, lineup = self._device_of[step], self._lineup
+        if self._troubles:
+            self._troubles.pop(step, None)
+        effects = self._count(step, _OUTCOME_ACCEPTED, None)
+        due_ns = now_ns + self._settle_ns_of[step]
+        if self._watches and self._watchlist.wants(self._steps.operation(step)):
             # The device keeps its place in its group until it has come back.
             self._watchlist.watch(Look(device, step, sent_ns), due_ns)
             return effects
-        self._lineup.landed(device, due_ns, now_ns)
-        self._lineup.go_on(device, due_ns, now_ns)
+        if lineup.caps_groups:
+            lineup.landed(device, due_ns, now_ns)
+        lineup.go_on(device, due_ns, now_ns)
         return effects
 
     def _finish(self, step: int, outcome: Outcome, reason: Reason | None, now_ns: int) -> list[Effect]:
@@ -407,7 +419,9 @@ class Scheduler:
     def _count(self, step: int, outcome: Outcome, reason: Reason | None) -> list[Effect]:
         self.counts[outcome] += 1
         effects: list[Effect] = [Finish(step, outcome, reason)]
-        self._lineup.count(step, outcome)
+        rollout = self._lineup.rollout
+        if rollout is not None:
+            rollout.count(self._device_of[step], outcome)
         if self._budgets.budgets:
             self._budgets.record(self._steps.operation_of[step], outcome)
             spent = self._budgets.spent()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from fleetops.model import GOOD, OUTCOMES, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fleetops.policy.waves import Gate, Verdict
 
@@ -30,9 +31,13 @@ class Rollout:
         self._left = [0] * self.waves
         self._counts = [[0, 0, 0] for _ in range(self.waves)]
 
-    def is_in(self, device: int) -> bool:
-        """Whether the device's wave has been let in."""
-        return self._wave_of[device] <= self.wave
+    def by_wave(self, devices: Iterable[int]) -> list[array[int]]:
+        """Devices wave by wave, in the order in which they are given."""
+        waves = [array("I") for _ in range(self.waves)]
+        wave_of = self._wave_of
+        for device in devices:
+            waves[wave_of[device]].append(device)
+        return waves
 
     def take_up(
         self,

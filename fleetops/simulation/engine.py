@@ -88,7 +88,9 @@ class Engine:
         self._patience_ns = patience_ns
         self._confirms = policy.confirm.enabled
         self._look_ns = _NEVER
+        self._columns = trace.appenders()
         self._gate = VirtualGate(policy)
+        self._bound = self._gate.bound
         self._heap: list[tuple[int, int, int, int, Any]] = []
         self._numbered = 0
         self._now_ns = trace.start_ns
@@ -111,7 +113,9 @@ class Engine:
     def account_for(self, lost: Sequence[tuple[int, int]]) -> None:
         """Tell the scheduler of attempts that an earlier process left without an answer."""
         for step, attempt in lost:
-            self._note(step, attempt, None, _CRASHED)
+            effects = self._scheduler.answer(step, _CRASHED, self._now_ns)
+            self._note(Answer(step, attempt, None, self._now_ns, _CRASHED), effects)
+            self._take_all(effects)
 
     def run(self, crash_at: int, most_events: int) -> None:
         """Go on until the run is done, or dies after `crash_at` events.
@@ -121,12 +125,13 @@ class Engine:
         """
         heap, trace = self._heap, self._trace
         events = 0
+        last_event = min(crash_at, most_events)
         while self._done is None or not self._is_written():
-            if events >= crash_at:
-                break
-            events += 1
-            if events > most_events:
+            if events >= last_event:
+                if events >= crash_at:
+                    break
                 raise StuckError(f"not done after {most_events} events")
+            events += 1
             if heap and heap[0][0] <= self._act_ns:
                 self._now_ns, _, kind, step, what = heappop(heap)
                 if kind == _ANSWER:
@@ -134,7 +139,8 @@ class Engine:
                 else:
                     self._happen(kind, step, what)
             elif self._act_ns < _NEVER:
-                self._now_ns = max(self._now_ns, self._act_ns)
+                if self._act_ns > self._now_ns:  # noqa: PLR1730 - as in `_pass_or_wait`
+                    self._now_ns = self._act_ns
                 self._dispatch()
             elif self._patience_ns is not None and self._scheduler.paused:
                 self.order(self._now_ns + self._patience_ns, Order.CONTINUE)
@@ -197,7 +203,7 @@ class Engine:
             self._scheduler.withdraw(send.step)
             return
         if self._journal is None:
-            self._leave_or_wait(send, self._now_ns)
+            self._pass_or_wait(send, self._now_ns)
             return
         self._intending[send.step] = send
         self._journal.intend(send.step, send.attempt, self._now_ns)
@@ -226,27 +232,35 @@ class Engine:
 
     def _leave_or_wait(self, send: Send, intent_ns: int) -> None:
         """Send what keeps the bound now, withdraw what may not leave any more, and have the rest wait."""
-        now_ns, step = self._now_ns, send.step
-        if not self._scheduler.may_send(step, now_ns):
+        if self._scheduler.may_send(send.step, self._now_ns):
+            self._pass_or_wait(send, intent_ns)
+        else:
             self._withdraw(send)
-            return
-        free_ns = self._gate.free_at_ns()
+
+    def _pass_or_wait(self, send: Send, intent_ns: int) -> None:
+        now_ns = self._now_ns
+        step, attempt = send
+        bound = self._bound
+        free_ns = bound.free_at_ns()
         if free_ns > now_ns:
             self._at_bound[step] = (send, intent_ns)
             self._push(free_ns, _BOUND, step)
             return
-        self._gate.sent(now_ns)
-        trace = self._trace
-        self._on_wire[step] = len(trace.step)
-        trace.most_in_flight = max(trace.most_in_flight, len(self._on_wire))
-        trace.step.append(step)
-        trace.attempt.append(send.attempt)
-        trace.intent_ns.append(intent_ns)
-        trace.sent_ns.append(now_ns)
-        trace.answered_ns.append(0)
-        trace.kind.append(0)
-        answered_ns, reply = self._world.attempt(step, send.attempt, now_ns)
-        self._push(answered_ns, _ANSWER, step, reply)
+        bound.sent(now_ns)
+        on_wire, trace = self._on_wire, self._trace
+        on_wire[step] = len(trace.step)
+        if len(on_wire) > trace.most_in_flight:  # noqa: PLR1730 - a call of `max` for every send is dear
+            trace.most_in_flight = len(on_wire)
+        add_step, add_attempt, add_intent, add_sent, add_answered, add_kind = self._columns
+        add_step(step)
+        add_attempt(attempt)
+        add_intent(intent_ns)
+        add_sent(now_ns)
+        add_answered(0)
+        add_kind(0)
+        answered_ns, reply = self._world.attempt(step, attempt, now_ns)
+        self._numbered += 1
+        heappush(self._heap, (answered_ns, self._numbered, _ANSWER, step, reply))
 
     def _withdraw(self, send: Send) -> None:
         self._scheduler.withdraw(send.step)
@@ -259,24 +273,29 @@ class Engine:
         index = self._on_wire.pop(step, None)
         if index is None:
             return
-        trace = self._trace
-        trace.answered_ns[index] = self._now_ns
+        now_ns, trace = self._now_ns, self._trace
+        trace.answered_ns[index] = now_ns
         trace.kind[index] = KIND_CODE[reply.kind]
-        self._note(step, trace.attempt[index], trace.sent_ns[index], reply)
-
-    def _note(self, step: int, attempt: int, sent_ns: int | None, reply: Reply) -> None:
-        effects = self._scheduler.answer(step, reply, self._now_ns)
+        effects = self._scheduler.answer(step, reply, now_ns)
         if self._journal is not None:
-            self._journal.answered(Answer(step, attempt, sent_ns, self._now_ns, reply), effects)
-            self._commit()
+            self._note(Answer(step, trace.attempt[index], trace.sent_ns[index], now_ns, reply), effects)
         self._take_all(effects)
+
+    def _note(self, answer: Answer, effects: Sequence[Effect]) -> None:
+        if self._journal is not None:
+            self._journal.answered(answer, effects)
+            self._commit()
 
     def _take_all(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            self._take(effect)
+            if type(effect) is Finish:
+                self._trace.outcomes[effect.step] = OUTCOME_CODE[effect.outcome]
+            else:
+                self._take(effect)
         if self._confirms:
             self._plan_look()
-        self._changed()
+        if self._slot_for is None and self._done is None:
+            self._act_ns = self._now_ns
 
     def _plan_look(self) -> None:
         """See that the inventory is read when a device is to be looked for."""
@@ -306,9 +325,7 @@ class Engine:
 
     def _take(self, effect: Effect) -> None:
         trace = self._trace
-        if type(effect) is Finish:
-            trace.outcomes[effect.step] = OUTCOME_CODE[effect.outcome]
-        elif type(effect) is Skip:
+        if type(effect) is Skip:
             for step in effect.steps:
                 trace.outcomes[step] = OUTCOME_CODE[Outcome.SKIPPED]
         elif type(effect) is Hold:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from fleetops.model import OUTCOMES, Outcome, ReplyKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleetops.scheduler import Notice, StopReason
 
 KINDS: Final = tuple(ReplyKind)
@@ -60,6 +62,11 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.step)
+
+    def appenders(self) -> tuple[Callable[[int], None], ...]:
+        """What adds to each column, in their order: a send is written down column by column."""
+        columns = (self.step, self.attempt, self.intent_ns, self.sent_ns, self.answered_ns, self.kind)
+        return tuple(column.append for column in columns)
 
     def reply_kind(self, index: int) -> ReplyKind | None:
         """What the answer to a send meant; None where there was none."""

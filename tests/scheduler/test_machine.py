@@ -387,6 +387,16 @@ def test_what_does_not_fit_before_the_window_closes_is_left(at_end: str, then: I
         assert machine.next(DAY_NS + OPENS_NS) == Send(1, 1)
 
 
+def test_devices_that_are_shut_out_are_served_in_the_same_order_when_the_next_window_opens() -> None:
+    words = ["A reboot", "B reboot", "C sync", "C reconf", "D reboot"]
+    machine = scheduler(*words, settle_s=600, **WINDOW, at_end="wait")
+    sent, wait = drain(machine, CLOSES_NS - 100 * SECOND)
+    assert (sent, wait) == ([], Wait(DAY_NS + OPENS_NS, WaitFor.WINDOW))
+    assert machine.ready == 4
+    sent, _ = drain(machine, DAY_NS + OPENS_NS)
+    assert sent == [2, 0, 1, 4]
+
+
 def test_a_retry_that_would_not_fit_is_left_for_the_next_window() -> None:
     machine = scheduler("A sync", **WINDOW, at_end="wait", retries={"initial": 600, "cap": 600, "jitter": 0})
     sent_ns = CLOSES_NS - 600 * SECOND

@@ -21,7 +21,7 @@ def fresh(wave_of: list[int]) -> Rollout:
 def test_the_first_wave_is_in_and_the_others_wait() -> None:
     rollout = fresh([0, 1, 1, 2])
     assert (rollout.wave, rollout.waves) == (0, 3)
-    assert [rollout.is_in(device) for device in range(4)] == [True, False, False, False]
+    assert [list(devices) for devices in rollout.by_wave(range(4))] == [[0], [1, 2], [3]]
     assert rollout.judge(10**18) is None
 
 
@@ -32,7 +32,7 @@ def test_a_wave_that_is_done_soaks_and_is_judged() -> None:
     assert rollout.judge(100 + SOAK_NS - 1) is None
     assert rollout.judge(100 + SOAK_NS) is Verdict.PASSED
     assert rollout.let_in_next() == 1
-    assert rollout.is_in(1)
+    assert rollout.wave == 1
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN])

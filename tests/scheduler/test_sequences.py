@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetops.model import Operation, Steps
-from fleetops.scheduler.sequences import Sequences
+from fleetops.scheduler.sequences import DEVICE_MASK, Sequences
 
 ROWS = [
     ("A", Operation.FACTORY, 300),
@@ -33,7 +33,7 @@ def test_devices_with_more_still_to_go_come_first() -> None:
     order = sorted(range(3), key=sequences.rank)
     # A: 300 + 60 to its last step, C: 100, B has none.
     assert order == [0, 2, 1]
-    assert [Sequences.device_of_rank(sequences.rank(device)) for device in range(3)] == [0, 1, 2]
+    assert [sequences.rank(device) & DEVICE_MASK for device in range(3)] == [0, 1, 2]
 
 
 def test_among_equals_the_manifest_decides() -> None:

@@ -67,7 +67,7 @@ def test_a_change_of_rate_is_no_reason_for_a_burst() -> None:
 def test_another_rate_that_is_asked_for_bounds_at_once() -> None:
     gate = gate_at("2/s")
     for _ in range(2):
-        gate.sent(0)
-    assert gate.free_at_ns() == NS_PER_S
+        gate.bound.sent(0)
+    assert gate.bound.free_at_ns() == NS_PER_S
     gate.ask(3.0)
-    assert gate.free_at_ns() == 0
+    assert gate.bound.free_at_ns() == 0
