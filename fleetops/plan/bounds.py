@@ -17,7 +17,6 @@ from fleetops.plan.wording import counted, plain, span
 from fleetops.policy import format_duration
 from fleetops.policy.fields import cap_of, format_cap
 from fleetops.policy.pacing import CATCH_UP_S
-from fleetops.policy.waves import assign
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,21 +32,29 @@ if TYPE_CHECKING:
 
 
 class Bounds:
-    """The bounds of one campaign under one policy and assumptions; `left_out` are devices that are not sent to."""
+    """The bounds of one campaign under one policy and assumptions.
+
+    Args:
+        steps: What is to be done.
+        policy: How.
+        assumptions: How the service is expected to behave.
+        wave_of: The wave of each device, from 0; empty where there are none.
+        left_out: Devices that are not sent to.
+    """
 
     def __init__(
         self,
         steps: Steps,
         policy: Policy,
         assumptions: Assumptions,
-        wave_seed: str,
+        wave_of: bytes = b"",
         left_out: Collection[int] = (),
     ) -> None:
         self._steps = steps
         self._policy = policy
         self._latency_s = assumptions.mean_busy_s
         self._limit_per_s = assumptions.limit_per_s
-        self._seed = wave_seed
+        self._wave_of = np.frombuffer(wave_of, dtype=np.uint8)
         self._devices = len(steps.serials)
         device_of = np.asarray(steps.device_of, dtype=np.int64)
         self._rows = np.flatnonzero(~np.isin(device_of, list(left_out)))
@@ -133,9 +140,9 @@ class Bounds:
     def _waves(self) -> Bound | None:
         """Each wave takes as long as the tightest of its own bounds, and then the gate's soak."""
         policy = self._policy
-        if policy.waves is None:
+        wave_of = self._wave_of
+        if not len(wave_of):
             return None
-        wave_of = np.frombuffer(assign(policy.waves, self._steps.groups, self._devices, self._seed), dtype=np.uint8)
         waves = int(wave_of.max()) + 1
         # After a pause the pacing lets a little more through at once.
         at_once = 1 + policy.burst + CATCH_UP_S * policy.rate.per_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -18,6 +19,7 @@ from fleetops.plan.timeline import Timeline
 from fleetops.plan.variants import changed, parse_variants
 from fleetops.plan.wording import moment, plain, span
 from fleetops.planning import steps_of
+from fleetops.policy.waves import assign
 from fleetops.scheduler import Progress, StopReason
 from fleetops.simulation import StuckError, simulate
 from fleetops.simulation.trace import OUTCOME_CODE
@@ -190,6 +192,13 @@ class _Passes:
         self._excluded = excluded
         self.heed_window = heed_window
 
+    @cached_property
+    def wave_of(self) -> bytes:
+        """The wave of each device, from 0; empty where there are none."""
+        if self.policy.waves is None:
+            return b""
+        return assign(self.policy.waves, self.steps.groups, len(self.steps.serials), self.seed)
+
     def expected(self, assumptions: Assumptions) -> tuple[Trace, list[Trace]]:
         """The middle one of a few passes, where chance has a part in it and they are quick; and all of them."""
         hands = 1 if assumptions.is_certain or len(self.steps) > MOST_STEPS_IN_HANDS else HANDS
@@ -231,7 +240,7 @@ class _Passes:
 
     def bounds(self, assumptions: Assumptions) -> Bounds:
         """What keeps the campaign from being shorter."""
-        return Bounds(self.steps, self.policy, assumptions, self.seed, self._excluded)
+        return Bounds(self.steps, self.policy, assumptions, self.wave_of, self._excluded)
 
 
 def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
@@ -271,7 +280,7 @@ def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
         windows=windows,
         windows_left_out=windows_left_out,
         complete_at=moment(waited.end_ns) if completes_later else None,
-        waves=timeline.waves(policy, passes.seed),
+        waves=timeline.waves(passes.wave_of),
         peak_disturbed=peak,
         peak_at_s=peak_at_s,
         groups=groups,

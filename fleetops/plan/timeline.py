@@ -16,7 +16,6 @@ from fleetops.model import NS_PER_S, OPERATIONS, Outcome, ReplyKind
 from fleetops.plan.document import GroupUse, Series, WaveUse, WindowUse
 from fleetops.plan.wording import moment, plain
 from fleetops.policy.fields import cap_of
-from fleetops.policy.waves import assign
 from fleetops.policy.window import ALWAYS, Calendar
 from fleetops.simulation.trace import KIND_CODE, OUTCOME_CODE
 
@@ -144,12 +143,11 @@ class Timeline:
             int(max(before[first], count[first:last].max(initial=0))) for first, last in pairwise(place.tolist())
         )
 
-    def waves(self, policy: Policy, seed: str) -> tuple[WaveUse, ...]:
-        """When each wave starts and ends."""
-        if policy.waves is None:
+    def waves(self, by_device: bytes) -> tuple[WaveUse, ...]:
+        """When each wave starts and ends; `by_device` has the wave of each device, from 0, and is empty without any."""
+        if not by_device:
             return ()
-        devices = len(self.steps.serials)
-        wave_of = np.frombuffer(assign(policy.waves, self.steps.groups, devices, seed), dtype=np.uint8)
+        wave_of = np.frombuffer(by_device, dtype=np.uint8)
         sizes = np.bincount(wave_of)
         steps_in = np.bincount(wave_of[np.asarray(self.steps.device_of)], minlength=len(sizes))
         of_send = wave_of[self.device]

@@ -71,8 +71,7 @@ class WaitFor(StrEnum):
     CONTINUE = "continue"
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Nothing can be sent now.
 
     Attributes:

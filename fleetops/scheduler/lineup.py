@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fleetops.policy.waves import assign
 from fleetops.scheduler.groups import GroupLoad
-from fleetops.scheduler.instructions import WaitFor
+from fleetops.scheduler.instructions import Wait, WaitFor
 from fleetops.scheduler.openings import Openings
 from fleetops.scheduler.rollout import Rollout
 from fleetops.scheduler.sequences import DEVICE_BITS, DEVICE_MASK, Sequences
@@ -150,8 +150,8 @@ class Lineup:
             ready, rank, over = self._ready, self._sequences.rank, now_ns + 1 << DEVICE_BITS
             while timers and timers[0] < over:
                 heappush(ready, rank(heappop(timers) & DEVICE_MASK))
-        if self._groups is not None:
-            self._make_ready(self._groups.settled(now_ns))
+        if self._groups is not None and (let_go := self._groups.settled(now_ns)):
+            self._make_ready(let_go)
         return opened
 
     def _reopen(self) -> None:
@@ -190,18 +190,22 @@ class Lineup:
         self._first_ready = array("Q")
         self._ready.clear()
 
-    def next_moment(self) -> tuple[int, WaitFor] | None:
+    def next_moment(self) -> Wait | None:
         """When something changes by itself, where no device is ready now; None where nothing does in this window."""
         timers, openings = self._timers, self.openings
         if openings is not None:
             while timers and not openings.fits(timers[0] >> DEVICE_BITS, self._settle_ns(timers[0] & DEVICE_MASK)):
                 self._shut_out_timers.append(heappop(timers))
-        moments = [(timers[0] >> DEVICE_BITS, WaitFor.DEVICES)] if timers else []
-        if self._groups is not None and (release_ns := self._groups.next_release_ns()) is not None:
-            moments.append((release_ns, WaitFor.DEVICES))
-        if self.rollout is not None and self.rollout.judge_at_ns is not None:
-            moments.append((self.rollout.judge_at_ns, WaitFor.SOAK))
-        return min(moments, default=None)
+        at_ns, what_for = timers[0] >> DEVICE_BITS if timers else None, WaitFor.DEVICES
+        if self._groups is not None:
+            release_ns = self._groups.next_release_ns()
+            if release_ns is not None and (at_ns is None or release_ns < at_ns):
+                at_ns = release_ns
+        if self.rollout is not None:
+            judge_at_ns = self.rollout.judge_at_ns
+            if judge_at_ns is not None and (at_ns is None or judge_at_ns < at_ns):
+                at_ns, what_for = judge_at_ns, WaitFor.SOAK
+        return None if at_ns is None else Wait(at_ns, what_for)
 
     def shortest_need_ns(self) -> int:
         """The shortest settle time of the steps that wait for a window."""
@@ -220,8 +224,8 @@ class Lineup:
 
     def landed(self, device: int, until_ns: int, now_ns: int) -> None:
         """A request to the device is over; until when that disturbs the device, 0 where it does not."""
-        if self._groups is not None:
-            self._make_ready(self._groups.landed(device, until_ns, now_ns))
+        if self._groups is not None and (let_go := self._groups.landed(device, until_ns, now_ns)):
+            self._make_ready(let_go)
 
     def again(self, device: int, due_ns: int) -> None:
         """Serve the device's current step at `due_ns`."""

@@ -223,7 +223,7 @@ class Scheduler:
         """Nothing can be sent to any device now: what comes next."""
         moment = self._lineup.next_moment()
         if moment is not None:
-            return Wait(*moment)
+            return moment
         if self._in_flight or self._watchlist:
             return self._all_sent()
         assert self._lineup.openings is not None, "only a window keeps the last devices"  # noqa: S101 - an invariant

@@ -7,6 +7,7 @@ from fleetops.model import NS_PER_S, OPERATIONS, Steps
 from fleetops.plan.assumptions import AssumedWorld, Assumptions
 from fleetops.plan.bounds import Bounds
 from fleetops.policy import Policy
+from fleetops.policy.waves import assign
 from fleetops.simulation import simulate
 
 POLICIES = st.fixed_dictionaries(
@@ -44,18 +45,19 @@ def test_no_run_is_shorter_than_its_bounds(
     how = Policy.model_validate({**policy, "gate": "failed<=50%, soak 3s"})
     assumed = Assumptions(latency_s=(latency_s,), limit_per_s=limit)
     took_s = simulate(steps, how, b"key", AssumedWorld(assumed), 10**18, wave_seed="seed").makespan_ns / NS_PER_S
-    for bound in Bounds(steps, how, assumed, "seed").all():
+    wave_of = b"" if how.waves is None else assign(how.waves, steps.groups, len(steps.serials), "seed")
+    for bound in Bounds(steps, how, assumed, wave_of).all():
         assert bound.at_least_s <= took_s * 1.000001 + 0.001, bound
 
 
 def test_a_campaign_without_steps_has_no_bounds() -> None:
-    bounds = Bounds(Steps.of([]), Policy(), Assumptions(), "seed")
+    bounds = Bounds(Steps.of([]), Policy(), Assumptions())
     assert bounds.all() == []
     assert bounds.tightest_s() == 0
 
 
 def test_a_long_sequence_is_told_in_part() -> None:
     steps = Steps.of([("CPE1", OPERATIONS[at % 5], at % 3 * NS_PER_S) for at in range(9)])
-    found = {bound.name: bound.explanation for bound in Bounds(steps, Policy(), Assumptions(), "seed").all()}
+    found = {bound.name: bound.explanation for bound in Bounds(steps, Policy(), Assumptions()).all()}
     assert found["sequence"].startswith("CPE1: reboot, factory and 1s to settle")
     assert found["sequence"].endswith("and 3 more")

@@ -14,7 +14,7 @@ GROUPS = ["olt-1", "olt-1", "olt-1", "", "olt-2", "olt-2"]
 def test_a_device_without_a_group_always_has_a_place() -> None:
     load = GroupLoad(GROUPS, Reach(count=1), {})
     assert all(load.take(3, 3) for _ in range(10))
-    assert load.landed(3, 99, 0) == []
+    assert list(load.landed(3, 99, 0)) == []
 
 
 def test_a_group_takes_as_many_devices_as_its_cap_and_lines_up_the_rest() -> None:
@@ -31,7 +31,7 @@ def test_whoever_is_first_in_rank_gets_the_place_that_becomes_free() -> None:
     load.take(0, 10)
     load.take(2, 12)
     load.take(1, 11)
-    assert load.landed(0, until_ns=0, now_ns=5) == [11]
+    assert list(load.landed(0, until_ns=0, now_ns=5)) == [11]
     assert load.waiting == 1
 
 
@@ -39,10 +39,10 @@ def test_a_device_keeps_its_place_until_it_has_settled() -> None:
     load = GroupLoad(GROUPS, Reach(count=1), {})
     load.take(0, 10)
     load.take(1, 11)
-    assert load.landed(0, until_ns=100, now_ns=5) == []
+    assert list(load.landed(0, until_ns=100, now_ns=5)) == []
     assert load.next_release_ns() == 100
-    assert load.settled(99) == []
-    assert load.settled(100) == [11]
+    assert list(load.settled(99)) == []
+    assert list(load.settled(100)) == [11]
     assert load.next_release_ns() is None
 
 
@@ -52,8 +52,8 @@ def test_a_retry_within_the_settle_time_needs_no_second_place_and_does_not_lose_
     load.landed(0, until_ns=100, now_ns=5)
     assert load.take(0, 10)
     assert not load.take(1, 11)
-    assert load.settled(100) == []  # in flight again
-    assert load.landed(0, until_ns=0, now_ns=120) == [11]
+    assert list(load.settled(100)) == []  # in flight again
+    assert list(load.landed(0, until_ns=0, now_ns=120)) == [11]
 
 
 def test_a_share_is_rounded_down_but_never_to_none() -> None:
@@ -67,7 +67,7 @@ def test_devices_that_settle_or_are_in_flight_from_before_count() -> None:
     load = GroupLoad(GROUPS, Reach(count=2), {0: 50, 3: 60})
     load.occupy([0, 1, 3])
     assert not load.take(2, 12)
-    assert load.landed(1, until_ns=0, now_ns=10) == [12]
+    assert list(load.landed(1, until_ns=0, now_ns=10)) == [12]
     assert load.take(2, 12)
 
 
