@@ -66,6 +66,8 @@ _FAILURES: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
 _SAYS_NOTHING_OF_THE_SERVICE: Final = _FAILURES | {ReplyKind.BAD_REPLY}
 _SHORTEST_HOLD_NS: Final = NS_PER_S
 """A service that throttles and says `Retry-After: 0` is not asked again and again without a pause."""
+_new: Final = tuple.__new__
+"""Makes a named tuple in half the time, where one is made for every send."""
 _FOR_ANSWERS: Final = Wait(None)
 _FOR_CONCURRENCY: Final = Wait(None, WaitFor.CONCURRENCY)
 
@@ -256,7 +258,7 @@ class Scheduler:
             rate.quiet(now_ns, self.hold_until_ns)
         self._in_flight[step] = now_ns
         trouble = self._troubles.get(step) if self._troubles else None
-        return Send(step, 1 if trouble is None else trouble.sends + 1)
+        return _new(Send, (step, 1 if trouble is None else trouble.sends + 1))
 
     def withdraw(self, step: int) -> None:
         """The send of `step` did not leave; it is ready again."""
@@ -418,7 +420,7 @@ class Scheduler:
 
     def _count(self, step: int, outcome: Outcome, reason: Reason | None) -> list[Effect]:
         self.counts[outcome] += 1
-        effects: list[Effect] = [Finish(step, outcome, reason)]
+        effects: list[Effect] = [_new(Finish, (step, outcome, reason))]
         rollout = self._lineup.rollout
         if rollout is not None:
             rollout.count(self._device_of[step], outcome)
