@@ -28,7 +28,7 @@ def steps_of(manifest: Manifest, policy: Policy) -> Steps:
     own_ns = rows["settle_ns"].to_numpy(dtype=np.int64)
     settle_ns = np.where(own_ns == _OWN, defaults[codes], own_ns)
     return Steps(
-        serials=[str(serial) for serial in serials],
+        serials=serials.to_numpy(dtype=object).tolist(),
         groups=_groups(rows, device_of),
         device_of=array("I", device_of.astype(np.uint32).tobytes()),
         operation_of=codes.tobytes(),
