@@ -83,12 +83,13 @@ def run(
     from fleetops import campaigns
     from fleetops.control import parse_base_url, read_token
     from fleetops.journal import StateDir, default_state_dir
-    from fleetops.plan import Forecast
     from fleetops.validation import validate
 
     log_as(log_format)
     prediction = ""
     if is_plan(manifest):
+        from fleetops.plan import Forecast
+
         given = base_url or os.environ.get("FLEETOPS_BASE_URL")
         made, campaign = campaign_of_plan(
             manifest,

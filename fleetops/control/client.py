@@ -21,7 +21,7 @@ import anyio
 import httpx
 
 from fleetops.control.base_url import parse_base_url, proxy_for
-from fleetops.control.direct import DirectTransport, Timeouts, header_block
+from fleetops.control.direct import DirectTransport, Timeouts, header_block, request_line, request_tail
 from fleetops.control.transport import OneConnectionEach, connections_to
 from fleetops.control.wording import bounded, printable
 from fleetops.errors import UsageError
@@ -30,7 +30,6 @@ from fleetops.model import Reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleetops.control.parsing import Received
     from fleetops.control.token import Token
 
 _NOT_REACHED: Final = (
@@ -174,7 +173,8 @@ class ControlClient:
         if self._direct is None:
             return await self._exchange_by_httpx(method, url, content, most_bytes)
         try:
-            got = await self._direct.exchange(method, url, content, most_bytes)
+            request = self._direct.rendered(method, url, content)
+            got = await self._direct.transport.carry(request, most_bytes=most_bytes, no_body=method == "HEAD")
         except Exception as error:  # noqa: BLE001 - whatever it is, the step must get its reply
             timed_out = isinstance(error, _TIMED_OUT)
             return self._no_answer(error, sent=not isinstance(error, _NOT_REACHED), timed_out=timed_out)
@@ -242,22 +242,26 @@ class ControlClient:
 class _Direct:
     """Requests to the base URL below httpx's models; holds the token, and so shows nothing of itself."""
 
-    __slots__ = ("_headers", "_headers_with_body", "_origin", "_transport")
+    __slots__ = ("_headers", "_headers_with_body", "_origin", "_tails", "transport")
 
     def __init__(
         self, transport: DirectTransport, base_url: str, headers: httpx.Headers, headers_with_body: httpx.Headers
     ) -> None:
-        self._transport = transport
+        self.transport = transport
         url = httpx.URL(base_url)
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         host = (b"Host", url.netloc)
         self._headers = header_block([host, *headers.raw])
         self._headers_with_body = header_block([host, *headers_with_body.raw])
+        self._tails: dict[tuple[str, bytes | None], bytes] = {}
 
-    async def exchange(self, method: str, url: str, content: bytes | None, most_bytes: int) -> Received:
-        target = url.removeprefix(self._origin).encode()
-        headers = self._headers if content is None else self._headers_with_body
-        return await self._transport.exchange(method, target, headers, content, most_bytes=most_bytes)
+    def rendered(self, method: str, url: str, content: bytes | None) -> bytes:
+        """A request as it goes over the wire; there are few bodies, and all but the target is made once for each."""
+        tail = self._tails.get((method, content))
+        if tail is None:
+            headers = self._headers if content is None else self._headers_with_body
+            tail = self._tails[method, content] = request_tail(method, headers, content)
+        return request_line(method, url.removeprefix(self._origin).encode()) + tail
 
 
 class _Progress:

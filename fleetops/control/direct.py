@@ -139,12 +139,30 @@ class DirectTransport(httpx.AsyncBaseTransport):
             most_bytes: Of the reply's body; the connection is closed rather than read further.
             timeouts: Others than the transport's.
         """
+        request = request_line(method, target) + request_tail(method, headers, body)
+        return await self.carry(request, most_bytes=most_bytes, no_body=method == "HEAD", timeouts=timeouts)
+
+    async def carry(
+        self, request: bytes, *, most_bytes: int, no_body: bool = False, timeouts: Timeouts | None = None
+    ) -> Received:
+        """As `exchange`, for a request as `request_line` and `request_tail` make it.
+
+        Args:
+            request: All of it.
+            most_bytes: Of the reply's body.
+            no_body: Whether the reply has none, whatever its headers say.
+            timeouts: Others than the transport's.
+        """
         pool_s, connect_s, read_s = timeouts or self._timeouts
-        request = _rendered(method, target, headers, body)
-        await self._acquire(pool_s)
+        if self._closed:
+            raise httpx.ConnectError("the client is closed")
+        try:
+            self._free.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._acquire(pool_s)
         try:
             wire = self._take() or await self._connect(connect_s)
-            received = await wire.ask(request, timeout_s=read_s, most_bytes=most_bytes, no_body=method == "HEAD")
+            received = await wire.ask(request, timeout_s=read_s, most_bytes=most_bytes, no_body=no_body)
             if wire.usable and not self._closed:
                 self._idle.append(wire)
             elif received.error is None:
@@ -170,16 +188,11 @@ class DirectTransport(httpx.AsyncBaseTransport):
                 wire.abort()
 
     async def _acquire(self, timeout_s: float | None) -> None:
-        if self._closed:
-            raise httpx.ConnectError("the client is closed")
         try:
-            self._free.acquire_nowait()
-        except anyio.WouldBlock:
-            try:
-                with anyio.fail_after(timeout_s):
-                    await self._free.acquire()
-            except TimeoutError:
-                raise httpx.PoolTimeout(f"no connection became free within {timeout_s:g} s") from None
+            with anyio.fail_after(timeout_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise httpx.PoolTimeout(f"no connection became free within {timeout_s:g} s") from None
 
     def _take(self) -> Wire | None:
         """The connection that was used last, where it can carry another request."""
@@ -256,15 +269,28 @@ def _origin(url: httpx.URL) -> tuple[bytes, bytes, int]:
     return url.raw_scheme, url.raw_host, port
 
 
-def _rendered(method: str, target: bytes, headers: bytes, body: bytes | None) -> bytes:
-    verb = method.encode()
-    if not _TOKEN.fullmatch(verb) or verb == b"CONNECT":
-        raise httpx.LocalProtocolError(f"no request can be made with the method {method!r}")
+def request_line(method: str, target: bytes) -> bytes:
+    """The first line of a request.
+
+    Raises:
+        httpx.LocalProtocolError: It cannot be sent.
+    """
     if len(target) > _LONGEST_TARGET:
         raise httpx.LocalProtocolError("the URL is too long")
     if not _TARGET.fullmatch(target):
         raise httpx.LocalProtocolError("illegal characters in the URL")
+    return b"%b %b HTTP/1.1\r\n" % (method.encode(), target)
+
+
+def request_tail(method: str, headers: bytes, body: bytes | None) -> bytes:
+    """What follows the first line of a request: its headers and its body.
+
+    Raises:
+        httpx.LocalProtocolError: It cannot be sent.
+    """
+    if not _TOKEN.fullmatch(method.encode()) or method == "CONNECT":
+        raise httpx.LocalProtocolError(f"no request can be made with the method {method!r}")
     if body is None and method not in _BODY_EXPECTED:
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (verb, target, headers)
+        return headers + b"\r\n"
     content = body or b""
-    return b"%b %b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (verb, target, headers, len(content), content)
+    return b"%bContent-Length: %d\r\n\r\n%b" % (headers, len(content), content)

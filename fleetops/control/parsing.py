@@ -23,6 +23,7 @@ _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _PHRASE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIRST_BYTE: Final = b"H"[0]
+_LINE_ENDS: Final = b"\r\n"
 
 
 class Received(NamedTuple):
@@ -91,12 +92,15 @@ class ReplyParser:
         self._begun = True
         self._since_body += len(data)
         try:
-            # The last byte goes in by itself: a reply that has ended before it is followed by something.
-            self._parser.feed_data(memoryview(data)[:-1])
-            if self._ended:
-                self.keep_alive = False
-            else:
-                self._parser.feed_data(data[-1:])
+            # What follows a reply begins another one (`on_message_begin`). Line ends between the two the parser skips,
+            # so the last of them goes in by itself: a reply that has ended before it is followed by something.
+            if data[-1] in _LINE_ENDS:
+                self._parser.feed_data(memoryview(data)[:-1])
+                data = data[-1:]
+                if self._ended:
+                    self.keep_alive = False
+                    return True
+            self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as stopped:
             self.keep_alive = False
             if not isinstance(stopped.__context__, _EnoughError):
@@ -127,6 +131,11 @@ class ReplyParser:
         self._ended = True
         self.keep_alive = False
         return True
+
+    def on_message_begin(self) -> None:
+        """Called by httptools at the first byte of a reply, interim ones included."""
+        if self._ended:
+            raise _EnoughError
 
     def on_status(self, phrase: bytes) -> None:
         """Called by httptools with the reason phrase, or a piece of it."""

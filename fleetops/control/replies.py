@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
 _OK: Final = HTTPStatus.OK.value
 _LONGEST_OPERATION_ID: Final = 100
+_USUAL_OPERATION_ID: Final = 10**18
 _LONGEST_RETRY_AFTER_S: Final = 1e9
 """About thirty years: beyond it a number says no more, and stays exact and finite below."""
 
@@ -145,14 +145,18 @@ def _initiated(body: bytes, *, whole: bool, asked: Operation, said: Callable[[st
 def _decoded(body: bytes) -> Any:
     """The JSON value in `body`; raises as `json.loads` does, and spares what that does first for the usual body."""
     if body.isascii():
-        with suppress(ValueError):
+        try:
             value, end = _DECODE(body.decode())
-            if end == len(body):
-                return value
+        except ValueError:
+            return json.loads(body)
+        if end == len(body):
+            return value
     return json.loads(body)
 
 
 def _operation_id(value: Any, said: Callable[[str], str]) -> str | None:
+    if type(value) is int and 0 <= value <= _USUAL_OPERATION_ID:
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     return bounded(said(str(value)), _LONGEST_OPERATION_ID) or None

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import anyio.to_thread
 
 from fleetops.errors import JournalError
 from fleetops.scheduler import Finish, Hold, Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fleetops.journal.state import RunLock
     from fleetops.model import Reply
     from fleetops.scheduler import Effect, Notice
 
+_BUSY_MS: Final = 30_000
 _INTENT: Final = "INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, ?, ?, ?)"
 _WITHDRAW: Final = "DELETE FROM attempt WHERE step = ? AND attempt = ? AND answered_ns IS NULL"
 # What an earlier process left without an answer is answered by a later one, whose clock may differ: the time is kept in
@@ -52,29 +53,19 @@ class Batch:
     events: list[tuple[object, ...]] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
-    error: JournalError | None = None
 
     def __bool__(self) -> bool:
         return bool(self.intents or self.withdrawn or self.answers or self.results or self.events or self.facts)
 
-    async def written(self) -> None:
-        """Wait for the commit.
-
-        Raises:
-            JournalError: It failed.
-        """
-        # A future for each, since whoever waits may be cancelled; an event costs three times as much.
-        waiter = asyncio.get_running_loop().create_future()
-        self.waiting.append(waiter)
-        await waiter
-        if self.error is not None:
-            raise self.error
-
-    def ended(self) -> None:
+    def ended(self, error: JournalError | None) -> None:
         """Wake those who wait for the commit."""
         for waiter in self.waiting:
-            if not waiter.done():
+            if waiter.done():
+                continue
+            if error is None:
                 waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
     def keep_answers_of(self, failed: Batch) -> None:
         """Take over what a failed commit left, but for its intents: those steps are not sent."""
@@ -85,28 +76,21 @@ class Batch:
         self.facts = {**failed.facts, **self.facts}
 
 
-def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
-    """Write a batch in one durable transaction, and with it how many commits, attempts and answers there are now."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        attempts, answers = len(batch.intents), 0
-        if batch.withdrawn:
-            attempts -= connection.executemany(_WITHDRAW, batch.withdrawn).rowcount
-        if batch.answers:
-            answers = connection.executemany(_ANSWER, batch.answers).rowcount
-        if batch.results:
-            connection.executemany(_RESULT, batch.results)
-        if batch.events:
-            connection.executemany(_EVENT, batch.events)
-        if batch.intents:
-            connection.executemany(_INTENT, batch.intents)
-        connection.executemany(_FACT, [*batch.facts.items(), ("commits", str(commits))])
-        connection.executemany(_COUNT, [(attempts, "attempts"), (answers, "answers")])
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+def fill(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
+    """Write a batch into the open transaction, and with it how many commits, attempts and answers there are now."""
+    attempts, answers = len(batch.intents), 0
+    if batch.withdrawn:
+        attempts -= connection.executemany(_WITHDRAW, batch.withdrawn).rowcount
+    if batch.answers:
+        answers = connection.executemany(_ANSWER, batch.answers).rowcount
+    if batch.results:
+        connection.executemany(_RESULT, batch.results)
+    if batch.events:
+        connection.executemany(_EVENT, batch.events)
+    if batch.intents:
+        connection.executemany(_INTENT, batch.intents)
+    connection.executemany(_FACT, [*batch.facts.items(), ("commits", str(commits))])
+    connection.executemany(_COUNT, [(attempts, "attempts"), (answers, "answers")])
 
 
 class GroupCommit:
@@ -119,13 +103,18 @@ class GroupCommit:
         self._commits = commits
         self._batch = Batch()
         self._noted = anyio.Event()
+        self._thread = ThreadPoolExecutor(1, "journal")
+        connection.execute("PRAGMA busy_timeout = 0")
 
     async def intend(self, step: int, attempt: int, now_ns: int) -> None:
         """Make it durable that `step` may be sent from now on; see `Journal.intend`."""
         batch = self._batch
         batch.intents.append((step, attempt, self._process, now_ns))
+        # A future for each, since whoever waits may be cancelled; an event costs three times as much.
+        waiter = asyncio.get_running_loop().create_future()
+        batch.waiting.append(waiter)
         self._noted.set()
-        await batch.written()
+        await waiter
 
     def withdrawn(self, step: int, attempt: int) -> None:
         """The intended attempt did not leave."""
@@ -191,14 +180,16 @@ class GroupCommit:
             await self._noted.wait()
             await self._commit()
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> JournalError | None:
+        """Write what is noted; why that failed, where it did."""
         self._noted = anyio.Event()
         batch, self._batch = self._batch, Batch()
+        failed = None
         try:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(write, self._connection, batch, self._commits + 1)
+                await self._write(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must not send
-            batch.error = JournalError(
+            failed = JournalError(
                 f"the journal cannot be written: {error}",
                 hint="free the disk or make it writable, then resume: what is not recorded is treated as unknown",
             )
@@ -209,20 +200,57 @@ class GroupCommit:
             with suppress(OSError):
                 self._lock.count_commit(self._commits)
         finally:
-            batch.ended()
+            batch.ended(failed)
+        return failed
+
+    async def _write(self, batch: Batch) -> None:
+        """Write a batch in one durable transaction.
+
+        The rows go in here, where that costs a few microseconds each; the thread is for what waits for the disk. Were
+        they put in from the thread, it would have to get hold of the interpreter again after each of them.
+        """
+        connection = self._connection
+        try:
+            if not self._begin():
+                await self._in_thread(self._begin_patiently)
+            fill(connection, batch, self._commits + 1)
+            await self._in_thread(connection.execute, "COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _begin(self) -> bool:
+        """Open a transaction where that needs no waiting for another process's; whether it was."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
+
+    def _begin_patiently(self) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+
+    async def _in_thread(self, function: Callable[..., object], *args: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def close(self, *, now_ns: int, reason: str, detail: str) -> None:
         """Write what is left and note why this process ends; see `Journal.close`."""
         with anyio.CancelScope(shield=True):
-            last = self._batch
-            if last:
-                await self._commit()
-                if last.error is not None:
-                    raise last.error
-            await anyio.to_thread.run_sync(self._end, now_ns, reason, detail)
+            if self._batch and (failed := await self._commit()):
+                raise failed
+            await self._in_thread(self._end, now_ns, reason, detail)
+            self._thread.shutdown()
 
     def _end(self, now_ns: int, reason: str, detail: str) -> None:
         try:
+            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             self._connection.execute(
                 "UPDATE process SET ended_ns = ?, end_reason = ?, end_detail = ? WHERE process = ?",
                 (now_ns, reason, detail, self._process),

@@ -7,16 +7,12 @@ import os
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from fleetops.errors import HostError
 from fleetops.report.formats import Format
-from fleetops.report.formats.csv_report import write_csv
-from fleetops.report.formats.html_report import write_html
-from fleetops.report.formats.json_report import write_json
-from fleetops.report.formats.junit_report import write_junit
-from fleetops.report.formats.manifest_file import write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -26,13 +22,21 @@ if TYPE_CHECKING:
 
     Writer = Callable[[RunView, TextIO, Collection[Outcome] | None], None]
 
-WRITERS: Final[dict[Format, Writer]] = {
-    Format.CSV: write_csv,
-    Format.JSON: write_json,
-    Format.JUNIT: write_junit,
-    Format.HTML: write_html,
-    Format.MANIFEST: write_manifest,
+WRITERS: Final = {
+    Format.CSV: ("csv_report", "write_csv"),
+    Format.JSON: ("json_report", "write_json"),
+    Format.JUNIT: ("junit_report", "write_junit"),
+    Format.HTML: ("html_report", "write_html"),
+    Format.MANIFEST: ("manifest_file", "write_manifest"),
 }
+"""The module of `fleetops.report.formats` that writes each, and its function; only what is asked for is loaded."""
+
+
+def writer_of(report_format: Format) -> Writer:
+    """What writes a report in that format."""
+    module, function = WRITERS[report_format]
+    writer: Writer = getattr(import_module(f"fleetops.report.formats.{module}"), function)
+    return writer
 
 
 def write_report(
@@ -55,7 +59,7 @@ def write_report(
         JournalError: The journal is damaged.
         UsageError: The format cannot hold one of the steps.
     """
-    write = WRITERS[report_format]
+    write = writer_of(report_format)
     name = "the output" if not isinstance(where, Path) else str(where)
     try:
         with opened(where) as out:

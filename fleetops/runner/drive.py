@@ -13,7 +13,7 @@ from fleetops.errors import JournalError
 from fleetops.model import NS_PER_S, Outcome, Reason, Reply, ReplyKind
 from fleetops.runner.confirm import Confirmer
 from fleetops.runner.gate import Gate
-from fleetops.scheduler import Send, Stop, StopReason, Wait
+from fleetops.scheduler import Send, Stop, StopReason, Wait, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
     from fleetops.policy import Policy
-    from fleetops.scheduler import Instruction, Notice, Scheduler, WaitFor
+    from fleetops.scheduler import Instruction, Notice, Scheduler
 
     Pace = Callable[[], Awaitable[None]]
 
@@ -31,6 +31,7 @@ _LOOK_S: Final = 0.1
 """How often a send that waits for the bound looks whether it may still leave."""
 _LONGEST_WAIT_S: Final = 30.0
 """The event loop's clock stands still while the host sleeps, the run's does not: so it is looked at now and then."""
+_FULL: Final = Wait(None, WaitFor.CONCURRENCY)
 _CANCELLED: Final = Reply(ReplyKind.MAYBE, Reason.INTERRUPTED, detail="cancelled by the operator")
 _CRASHED: Final = Reply(ReplyKind.MAYBE, Reason.CRASHED, detail="the process ended before an answer was recorded")
 
@@ -117,7 +118,7 @@ class Runner:
         self._clock = clock
         self._steps = steps
         self._policy = policy
-        self._gate = Gate(policy, clock.now_ns)
+        self._gate = Gate(policy)
         self._handover = _Handover()
         self._changed = anyio.Event()
         self._slot_scope: anyio.CancelScope | None = None
@@ -182,9 +183,9 @@ class Runner:
         """Wait until the inventory may be read: a read takes a slot as a send does, in its turn."""
         scheduler, clock = self._scheduler, self._clock
         await self._gate.slot(scheduler.per_s)
-        while (wait_ns := max(self._gate.wait_ns(), scheduler.hold_until_ns - clock.now_ns())) > 0:  # noqa: ASYNC110 - time passes, nothing happens
+        while (wait_ns := max(self._gate.free_at_ns(), scheduler.hold_until_ns) - clock.now_ns()) > 0:  # noqa: ASYNC110 - time passes, nothing happens
             await anyio.sleep(wait_ns / NS_PER_S)
-        self._gate.sent()
+        self._gate.sent(clock.now_ns())
 
     def _look_again(self) -> None:
         """Let the dispatcher see that something has changed, also where it waits for a slot."""
@@ -233,16 +234,20 @@ class Runner:
         send, self._without_slot = self._without_slot, None
         if send is not None:
             return send
-        scheduler = self._scheduler
+        scheduler, concurrency = self._scheduler, self._policy.concurrency
         while True:
             instruction = scheduler.next(self._clock.now_ns())
-            self._pass_on_notices()
             if not isinstance(instruction, Send):
-                return instruction
+                break
             self._waiting = None
             if not self._gate.take_slot(scheduler.per_s):
-                return instruction
+                break
             self._handover.put(instruction)
+            if scheduler.in_flight >= concurrency:
+                instruction = _FULL
+                break
+        self._pass_on_notices()
+        return instruction
 
     def _send_next(self) -> None:
         """Do the dispatcher's work where it waits for an answer: it is woken only for what takes more waiting."""
@@ -310,9 +315,12 @@ class Runner:
         except anyio.get_cancelled_exc_class():
             self._withdraw(send)
             raise
-        if not await self._pass_bound(send):
-            return
-        sent_ns = self._gate.sent()
+        sent_ns = self._clock.now_ns()
+        if not (self._scheduler.may_send(step, sent_ns) and self._gate.is_free(sent_ns)):
+            if not await self._pass_bound(send):
+                return
+            sent_ns = self._clock.now_ns()
+        self._gate.sent(sent_ns)
         self._sends += 1
         try:
             reply = await self._control.execute(self._steps.serial(step), self._steps.operation(step))
@@ -329,11 +337,10 @@ class Runner:
     async def _pass_bound(self, send: Send) -> bool:
         """Wait for the exact bound of the rate; a send that may not leave any more is withdrawn."""
         try:
-            while self._scheduler.may_send(send.step, self._clock.now_ns()):
-                wait_ns = self._gate.wait_ns()
-                if not wait_ns:
+            while self._scheduler.may_send(send.step, now_ns := self._clock.now_ns()):
+                if self._gate.is_free(now_ns):
                     return True
-                await anyio.sleep(min(wait_ns / NS_PER_S, _LOOK_S))
+                await anyio.sleep(min((self._gate.free_at_ns() - now_ns) / NS_PER_S, _LOOK_S))
         except anyio.get_cancelled_exc_class():
             self._withdraw(send)
             raise

@@ -11,8 +11,6 @@ from aiolimiter import AsyncLimiter
 from fleetops.policy.pacing import PACED_SHARE, SlidingSecond, bucket_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fleetops.policy import Policy
 
 
@@ -28,9 +26,8 @@ class Gate:
     behind a slow disk; so each send passes the exact bound last of all.
     """
 
-    def __init__(self, policy: Policy, now_ns: Callable[[], int]) -> None:
+    def __init__(self, policy: Policy) -> None:
         self._burst = policy.burst
-        self._now_ns = now_ns
         self._bound = SlidingSecond(policy.rate.per_s, policy.burst)
         self._per_s = 0.0
         self._slots = 0
@@ -74,12 +71,14 @@ class Gate:
         self._slots = 0
         self._slots_at_once = max(1, int(per_s * _AT_ONCE_S))
 
-    def wait_ns(self) -> int:
-        """How long a send has to wait now to keep the bound; 0 where it may leave."""
-        return max(0, self._bound.free_at_ns() - self._now_ns())
+    def free_at_ns(self) -> int:
+        """The earliest moment at which a send keeps the bound; 0 where any does."""
+        return self._bound.free_at_ns()
 
-    def sent(self) -> int:
-        """A send leaves now; the time."""
-        now_ns = self._now_ns()
+    def is_free(self, now_ns: int) -> bool:
+        """Whether a send that leaves now keeps the bound."""
+        return self._bound.free_at_ns() <= now_ns
+
+    def sent(self, now_ns: int) -> None:
+        """A send leaves now."""
         self._bound.sent(now_ns)
-        return now_ns

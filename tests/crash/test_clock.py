@@ -5,11 +5,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fleetops.journal import RunClock
-from fleetops.journal.commits import Batch, write
+from fleetops.journal.commits import Batch
 from fleetops.journal.store import settling_devices
 from fleetops.model import Operation
 from fleetops.policy import Policy
-from tests.journal.runs import S, create, new_run, rows, state_dir
+from tests.journal.runs import S, create, new_run, rows, state_dir, write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetops.errors import JournalError
-from fleetops.journal.commits import Batch, write
+from fleetops.journal.commits import Batch
 from tests.crash.rig import Rig, end_of
-from tests.journal.runs import create, new_run, open_store, rows, state_dir
+from tests.journal.runs import create, new_run, open_store, rows, state_dir, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

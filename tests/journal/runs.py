@@ -6,12 +6,16 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from fleetops.journal import NewRun, RunClock, RunFacts, RunStore, StateDir, create_journal
+from fleetops.journal.commits import fill
 from fleetops.model import NS_PER_S, Operation, Reason, Reply, ReplyKind, Steps
 from fleetops.policy import Policy
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from fleetops.journal.commits import Batch
 
 RUN_ID = "20260102-030405-6f7a"
 BASE_URL = "https://control.example/api/v1"
@@ -60,3 +64,10 @@ def open_store(state: StateDir, run_id: str = RUN_ID, clock: RunClock | None = N
         store = RunStore.open(state.journal_path(run_id), lock, clock or RunClock())
         failed.pop_all()
     return store
+
+
+def write(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
+    """One commit."""
+    connection.execute("BEGIN IMMEDIATE")
+    fill(connection, batch, commits)
+    connection.execute("COMMIT")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetops.journal import RunClock, RunStore, StateDir, create_journal
-from fleetops.journal.commits import Batch, write
+from fleetops.journal.commits import Batch
 from fleetops.journal.records import NewRun, RunFacts
 from fleetops.model import NS_PER_S, Operation, Outcome, Reason, Reply, ReplyKind, Steps
 from fleetops.policy import Policy
@@ -15,6 +15,7 @@ from fleetops.scheduler import Finish, StopReason
 from fleetops.simulation.campaigns import Run, Story, make_campaign
 from fleetops.simulation.journal import Answer, ModelJournal
 from fleetops.simulation.world import HostileWorld
+from tests.journal.runs import write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ def test_slots_come_when_the_real_gate_gives_them(rate: str, burst: int, virtual
     per_s = policy.rate.per_s
 
     async def take() -> list[int]:
-        gate = real.Gate(policy, virtual_time.now_ns)
+        gate = real.Gate(policy)
         slots = []
         for number in range(200):
             if number == 100:
