@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from fleetops.documents import Document
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity, UsageError
 from fleetops.journal import NewRun, RunFacts
@@ -18,7 +16,7 @@ from fleetops.policy.files import OPTIONS, resolve_policy
 from fleetops.policy.settings import Offline
 from fleetops.preflight import left_out, look_up
 from fleetops.report.formats import Format
-from fleetops.runner import Session, new_run_id
+from fleetops.runner import Session, new_run_id, run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -149,7 +147,7 @@ def run(
     with Session.start(state, new, alongside=alongside) as session:
         if started is not None:
             started(new.facts.run_id)
-        ended = anyio.run(_drive, session, connection, watch, heed_window, tell)
+        ended = run_in_loop(_drive, session, connection, watch, heed_window, tell)
     return _result(state, new.facts.run_id, ended.reason, ended.detail)
 
 
@@ -200,7 +198,7 @@ def resume(
         if started is not None:
             started(run_id)
         connection = Connection(base_url=session.loaded.facts.base_url, token=token, ca_bundle=ca_bundle)
-        ended = anyio.run(_drive, session, connection, watch, heed_window, tell)
+        ended = run_in_loop(_drive, session, connection, watch, heed_window, tell)
     return _result(state, run_id, ended.reason, ended.detail)
 
 
@@ -282,7 +280,7 @@ def _look_before(campaign: Campaign, connection: Connection) -> dict[int, Reason
     serials = {
         device: serial for device, serial in enumerate(campaign.steps.serials) if device not in campaign.excluded
     }
-    sighting: Sighting = anyio.run(_look_up, campaign.policy, connection, serials)
+    sighting: Sighting = run_in_loop(_look_up, campaign.policy, connection, serials)
     problems = Problems()
     lines = _lines(campaign)
     for device in sorted(sighting.missing):

@@ -45,7 +45,7 @@ _BROKEN_OFF: Final = ("Server disconnected", "peer closed connection")
 """How httpcore and h11 begin to say that a connection ended too early; all else they say of a reply is of bad HTTP."""
 
 TRANSPORT_VARIABLE: Final = "FLEETOPS_TRANSPORT"
-"""`direct` in this environment variable has our own connections used, where there is no proxy, instead of httpx's."""
+"""`httpx` in this environment variable has httpx's own connections used, as they are where there is a proxy."""
 
 _LONGEST_CHAIN: Final = 10
 _SSL_DECORATION: Final = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
@@ -326,7 +326,7 @@ def _words(error: BaseException | None) -> str:
 
 def _transport(base_url: str, settings: ClientSettings) -> httpx.AsyncBaseTransport:
     proxy = proxy_for(base_url)
-    if proxy is not None or os.environ.get(TRANSPORT_VARIABLE) != "direct":
+    if proxy is not None or os.environ.get(TRANSPORT_VARIABLE) == "httpx":
         return stock_transport(base_url, settings, proxy)
     connect_s, read_s = settings.connect_timeout_s, settings.read_timeout_s
     return DirectTransport(

@@ -12,7 +12,7 @@ import anyio
 from fleetops.errors import JournalError
 from fleetops.model import NS_PER_S, Outcome, Reason, Reply, ReplyKind
 from fleetops.runner.confirm import Confirmer
-from fleetops.runner.gate import Gate
+from fleetops.runner.gate import SHORTEST_SLEEP_S, Gate
 from fleetops.scheduler import Send, Stop, StopReason, Wait, WaitFor
 
 if TYPE_CHECKING:
@@ -340,7 +340,8 @@ class Runner:
             while self._scheduler.may_send(send.step, now_ns := self._clock.now_ns()):
                 if self._gate.is_free(now_ns):
                     return True
-                await anyio.sleep(min((self._gate.free_at_ns() - now_ns) / NS_PER_S, _LOOK_S))
+                wait_s = (self._gate.free_at_ns() - now_ns) / NS_PER_S
+                await anyio.sleep(min(max(wait_s, SHORTEST_SLEEP_S), _LOOK_S))
         except anyio.get_cancelled_exc_class():
             self._withdraw(send)
             raise

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from aiolimiter import AsyncLimiter
 
 from fleetops.policy.pacing import PACED_SHARE, SlidingSecond, bucket_size
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 _AT_ONCE_S: Final = 0.002
 """For how much time slots are taken from the limiter in one go, in seconds of the rate: it looks at the clock twice
 for each, and asks the system which process it is in."""
+
+
+SHORTEST_SLEEP_S: Final = 0.001
+"""What timers of every event loop can tell from nothing, in seconds."""
+_PARTS: Final = 64
+"""Of a slot: how finely it is looked how much room there is."""
 
 
 class Gate:
@@ -56,7 +63,18 @@ class Gate:
         """Wait until one more operation may be taken up, at the rate in force, in operations per second."""
         if per_s != self._per_s:
             await self._pace(per_s)
-        await self._limiter.acquire()
+        while not self.take_slot(per_s):  # noqa: ASYNC110 - time passes, nothing happens
+            await anyio.sleep(self._until_free_s())
+
+    def _until_free_s(self) -> float:
+        """When the limiter will have room, never too soon for a timer of any event loop to tell from now.
+
+        It is not waited for in the limiter itself: that sets its timers to the microsecond, and a loop whose timers go
+        by the millisecond, as uvloop's do, runs round and round until they are due.
+        """
+        parts = range(1, _PARTS * self._slots_at_once + 1)
+        room = bisect_left(parts, 1, key=lambda part: not self._limiter.has_capacity(part / _PARTS)) / _PARTS
+        return max(SHORTEST_SLEEP_S, (self._slots_at_once - room) / (self._per_s * PACED_SHARE))
 
     async def _pace(self, per_s: float) -> None:
         size = bucket_size(per_s, self._burst)

@@ -15,6 +15,7 @@ import trustme
 
 from fleetops.control import ClientSettings, HttpControlPlane, Token
 from fleetops.model import Operation, ReplyKind
+from fleetops.runner.event_loop import run_in_loop
 from tests.control.scripted_server import Peer, ScriptedServer
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def test_whenever_it_is_cancelled_it_arrives_at_most_once_and_the_next_request_i
         await anyio.to_thread.run_sync(server.wait_for_scripts)
 
     with ScriptedServer(script, tls) as server:  # type: ignore[arg-type]  # parametrize gives objects
-        anyio.run(main, server)
+        run_in_loop(main, server)
     arrivals = Counter(arrival.target for arrival in server.arrivals)
     assert set(arrivals.values()) == {1}
     gc.collect()
@@ -113,6 +114,6 @@ def test_many_that_are_cancelled_at_once_close_all_their_connections() -> None:
         await anyio.to_thread.run_sync(server.wait_for_scripts)
 
     with ScriptedServer(accepting) as server:
-        anyio.run(main, server)
+        run_in_loop(main, server)
     assert set(Counter(arrival.target for arrival in server.arrivals).values()) == {1}
     gc.collect()

@@ -16,6 +16,7 @@ from fleetops.control import ClientSettings, Token
 from fleetops.control.client import Answer, ControlClient, NoAnswer
 from fleetops.errors import UsageError
 from fleetops.model import Reason
+from fleetops.runner.event_loop import run_in_loop
 from tests.control.scripted_server import Peer, ScriptedServer, accepting, answers, reply
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def put(settings: ClientSettings, transport: httpx.AsyncBaseTransport | None = N
         finally:
             await client.aclose()
 
-    return anyio.run(main)
+    return run_in_loop(main)
 
 
 class TestAnswers:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 
 from fleetops.control.direct import DirectTransport, Timeouts, header_block
+from fleetops.runner.event_loop import run_in_loop
 from tests.control.replies import REPLIES
 from tests.control.scripted_server import Peer, ScriptedServer, answers, reply
 
@@ -36,7 +37,7 @@ def carry(
         finally:
             await transport.aclose()
 
-    return anyio.run(main)
+    return run_in_loop(main)
 
 
 async def get(transport: DirectTransport, url: str, **options: Any) -> httpx.Response:
@@ -92,7 +93,7 @@ class TestBesideHttpx:
             ours = await self._outcome(DirectTransport(served.base_url, 1), served.base_url)
             return ours, await self._outcome(httpx.AsyncHTTPTransport(verify=NO_TLS), served.base_url)
 
-        ours, theirs = anyio.run(both)
+        ours, theirs = run_in_loop(both)
         if len(ours) > 1:
             assert ours == theirs
         else:
@@ -121,7 +122,7 @@ class TestBesideHttpx:
             assert ours == await self._outcome(httpx.AsyncHTTPTransport(verify=NO_TLS), served.base_url)
             assert len(ours) > 1
 
-        anyio.run(both)
+        run_in_loop(both)
 
 
 class TestUse:

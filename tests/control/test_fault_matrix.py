@@ -15,6 +15,7 @@ import trustme
 
 from fleetops.control import ClientSettings, HttpControlPlane, Token
 from fleetops.model import OPERATIONS, Operation, Reason, Reply, ReplyKind
+from fleetops.runner.event_loop import run_in_loop
 from tests.control.faults import FAULTS, LONGEST_BODY, SECRET, Fault, sends
 from tests.control.scripted_server import Peer, ScriptedServer, accepting, answers, reply
 
@@ -43,7 +44,7 @@ def run(settings: ClientSettings, use: Callable[[HttpControlPlane], Awaitable[An
         finally:
             await control.aclose()
 
-    return anyio.run(main)
+    return run_in_loop(main)
 
 
 async def every_operation(control: HttpControlPlane) -> dict[Operation, Reply]:

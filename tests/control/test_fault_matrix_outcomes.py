@@ -15,6 +15,7 @@ from fleetops.journal import RunClock
 from fleetops.model import NS_PER_S, OPERATIONS, Operation, Outcome, Reason, Reply, ReplyKind, Steps
 from fleetops.policy import Policy
 from fleetops.runner.drive import Runner
+from fleetops.runner.event_loop import run_in_loop
 from fleetops.scheduler import Effect, Finish, Scheduler, StopReason
 from tests.control.faults import FAULTS, SECRET, Fault
 from tests.control.scripted_server import Peer, ScriptedServer, accepting, reply
@@ -121,7 +122,7 @@ def run(base_url: str, policy: Policy, *, read_timeout_s: float = 5.0) -> tuple[
         finally:
             await control.aclose()
 
-    return anyio.run(main), journal
+    return run_in_loop(main), journal
 
 
 def expected(fault: Fault, *, resent: bool) -> tuple[tuple[Outcome, Reason | None], int]:

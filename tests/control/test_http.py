@@ -7,13 +7,13 @@ import logging
 import traceback
 from urllib.parse import unquote
 
-import anyio
 import httpx
 import pytest
 
 from fleetops.control import ClientSettings, HttpControlPlane, Token
 from fleetops.errors import UsageError
 from fleetops.model import OPERATIONS, Operation, Reason, Reply, ReplyKind
+from fleetops.runner.event_loop import run_in_loop
 from tests.control.scripted_server import ScriptedServer, accepting, answers, reply
 
 SECRET = "s3cret-T0ken-Value"
@@ -43,7 +43,7 @@ def execute(base_url: str, *asked: tuple[str, Operation]) -> list[Reply]:
         finally:
             await control.aclose()
 
-    return anyio.run(main)
+    return run_in_loop(main)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -88,7 +88,7 @@ def test_the_token_is_in_no_reply_log_or_repr(caplog: pytest.LogCaptureFixture) 
             await control.aclose()
             return shown
 
-        shown = anyio.run(main)
+        shown = run_in_loop(main)
     assert "no such token: [token]" in shown
     assert SECRET not in shown
     assert SECRET not in caplog.text
@@ -111,4 +111,4 @@ def test_another_transport_can_carry_the_requests() -> None:
         control = HttpControlPlane(settings, transport=httpx.MockTransport(answer))
         return await control.execute("A", Operation.RECONF)
 
-    assert anyio.run(main) == Reply(ReplyKind.ACCEPTED, http_status=200, operation_id="1")
+    assert run_in_loop(main) == Reply(ReplyKind.ACCEPTED, http_status=200, operation_id="1")

@@ -8,7 +8,8 @@ import pytest
 
 from fleetops.journal import RunClock
 from fleetops.model import NS_PER_S
-from fleetops.runner.gate import Gate
+from fleetops.policy.pacing import PACED_SHARE
+from fleetops.runner.gate import SHORTEST_SLEEP_S, Gate
 from fleetops.scheduler import StopReason
 from tests.journal.runs import rows
 from tests.runner.plane import Plane, drive, quick_policy, read, start, until
@@ -110,3 +111,15 @@ async def test_a_change_of_the_rate_carries_over_what_there_was_room_for() -> No
             await gate.slot(0.001)
     assert scope.cancelled_caught
     assert gate.is_free(RunClock().now_ns())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("rate", ["1/h", "3/s", "700/s", "20000/s"])
+async def test_no_wait_for_a_slot_is_shorter_than_timers_can_tell_nor_longer_than_the_slots_take(rate: str) -> None:
+    policy = quick_policy(rate=rate)
+    per_s = policy.rate.per_s
+    gate = Gate(policy)
+    await gate.slot(per_s)
+    while gate.take_slot(per_s):
+        pass
+    assert SHORTEST_SLEEP_S <= gate._until_free_s() <= max(SHORTEST_SLEEP_S, 1.01 / (per_s * PACED_SHARE), 0.0025)
