@@ -297,16 +297,19 @@ def _save_report(state: StateDir, run_ids: list[str], report: Path) -> None:
 
 def _finish(state: StateDir, result: RunResult, report: Path, output: Format) -> ExitCode:
     from fleetops.journal.views import RunView
-    from fleetops.plan import compare_with_run
     from fleetops.report.formats import Format as ReportFormat
     from fleetops.report.output import write_report
     from fleetops.report.summary import summarise
 
+    compared = None
     with RunView.open(state, result.run_id) as view, working("writing the report"):
         write_report(view, ReportFormat.CSV, report)
         state_word = view.state
         text = summary_text(summarise(view))
-        compared = compare_with_run(view)
+        if view.facts.plan:
+            from fleetops.plan import compare_with_run
+
+            compared = compare_with_run(view)
     outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}
     facts: dict[str, Any] = {
         "run_id": result.run_id,
