@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 CORE := fleetops/errors.py,fleetops/model.py,fleetops/planning.py,fleetops/policy/*,fleetops/scheduler/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test crash-test fuzz check format docs pictures lock clean
+.PHONY: help setup demo test crash-test fuzz bench bench-check check format docs pictures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ fuzz: $(READY) ## feed hostile manifests to the parsers, and play 20,000 simulat
 	FLEETOPS_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/manifest/test_hostile.py
 	$(BIN)/python -m fleetops.simulation --campaigns 20000
 
+bench: $(READY) ## measure speed beside other clients, and write the tables to docs/performance.md; about 40 minutes
+	$(BIN)/python -m benchmarks.speed --out docs/performance.md $(BENCH_ARGS)
+
+bench-check: $(READY) ## measure what has a target, and fail where one is missed
+	$(BIN)/python -m benchmarks.speed --check --only throughput,waiting,pacing,large $(BENCH_ARGS)
+
 check: $(READY) ## format, lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -65,4 +71,4 @@ lock: $(READY) ## resolve the dependencies anew into requirements.lock and requi
 		--group docs pyproject.toml --output-file requirements-docs.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .hypothesis demo results.csv docs/_site docs/generated
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .hypothesis demo results.csv docs/_site docs/generated

@@ -1,0 +1,1 @@
+"""How fast a run is beside what else one would reach for, in one go, on one machine."""
