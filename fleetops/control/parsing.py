@@ -24,6 +24,7 @@ _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _PHRASE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIRST_BYTE: Final = b"H"[0]
 _LINE_ENDS: Final = b"\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
 
 
 class Received(NamedTuple):
@@ -55,6 +56,9 @@ class ReplyParser:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(cast("HTTPProtocol", self))
+        self._last_head = b""
+        self._last_bytes = 0
+        self._last: tuple[int, list[tuple[bytes, bytes]]] = (0, [])
         self.expect(0)
 
     def expect(self, most_bytes: int, *, no_body: bool = False) -> None:
@@ -87,8 +91,42 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> bool:
         """Take what has come; whether the reply has ended, well or not."""
-        if not self._begun and data[0] != _FIRST_BYTE:
-            return self.fail(httpx.RemoteProtocolError("illegal status line"))
+        if not self._begun:
+            if len(data) == self._last_bytes and data.startswith(self._last_head) and not self._no_body:
+                return self._feed_the_like(data)
+            if data[0] != _FIRST_BYTE:
+                return self.fail(httpx.RemoteProtocolError("illegal status line"))
+            self._feed(data)
+            if self.keep_alive:
+                self._remember(data)
+            return self._ended
+        self._feed(data)
+        return self._ended
+
+    def _feed_the_like(self, data: bytes) -> bool:
+        """Take a reply whose head is, byte for byte, that of the one before, and whose body is as long.
+
+        Most replies of a busy connection are such, and to parse one takes more time than all else that is done with it.
+        """
+        body = data[len(self._last_head) :]
+        self._begun = self._has_head = self._ended = True
+        self._status, self._headers = self._last
+        self._body = [body]
+        self._body_bytes = len(body)
+        if self._body_bytes > self._most_bytes:
+            return self.fail(httpx.RemoteProtocolError(f"the body is longer than {self._most_bytes} bytes"))
+        self.keep_alive = True
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head of a reply that came in one piece, has ended, and is framed by the length of its body."""
+        head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
+        framed = any(name.lower() == b"content-length" for name, _ in self._headers)
+        plain = framed and not self._no_body and len(data) == len(head) + self._body_bytes
+        self._last_head, self._last_bytes = (head, len(data)) if plain else (b"", 0)
+        self._last = (self._status, self._headers)
+
+    def _feed(self, data: bytes) -> None:
         self._begun = True
         self._since_body += len(data)
         try:
@@ -99,7 +137,7 @@ class ReplyParser:
                 data = data[-1:]
                 if self._ended:
                     self.keep_alive = False
-                    return True
+                    return
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as stopped:
             self.keep_alive = False
@@ -113,7 +151,6 @@ class ReplyParser:
                 self.fail(httpx.RemoteProtocolError(str(malformed)))
         if self._since_body > MOST_HEAD_BYTES and not self._ended:
             self.fail(httpx.RemoteProtocolError(f"more than {MOST_HEAD_BYTES} bytes of headers"))
-        return self._ended
 
     def end_of_stream(self) -> None:
         """The connection was closed in good order: the end of a reply that has no other."""

@@ -103,6 +103,7 @@ class GroupCommit:
         self._commits = commits
         self._batch = Batch()
         self._noted = anyio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = ThreadPoolExecutor(1, "journal")
         connection.execute("PRAGMA busy_timeout = 0")
 
@@ -111,7 +112,7 @@ class GroupCommit:
         batch = self._batch
         batch.intents.append((step, attempt, self._process, now_ns))
         # A future for each, since whoever waits may be cancelled; an event costs three times as much.
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = (self._loop or asyncio.get_running_loop()).create_future()
         batch.waiting.append(waiter)
         self._noted.set()
         await waiter
@@ -176,9 +177,14 @@ class GroupCommit:
 
     async def serve(self) -> None:
         """Write what is noted until cancelled."""
-        while True:
-            await self._noted.wait()
-            await self._commit()
+        # Which loop runs is known to this one; to look it up for each intent takes a system call.
+        self._loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._noted.wait()
+                await self._commit()
+        finally:
+            self._loop = None
 
     async def _commit(self) -> JournalError | None:
         """Write what is noted; why that failed, where it did."""

@@ -45,6 +45,36 @@ def test_it_makes_no_difference_in_which_pieces_a_reply_comes(reply: bytes, cuts
     assert kept_whole <= kept_split <= kept_single
 
 
+def read_on(parser: ReplyParser, reply: bytes, *, most_bytes: int, no_body: bool) -> tuple[Received | str, bool]:
+    """What a parser that has read other replies makes of one more."""
+    parser.expect(most_bytes, no_body=no_body)
+    parser.feed(reply)
+    parser.end_of_stream()
+    try:
+        return parser.result(), parser.keep_alive
+    except httpx.TransportError as error:
+        return type(error).__name__, parser.keep_alive
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.lists(st.one_of(st.sampled_from([OK, OK.replace(b"hello", b"again"), OK + b"!"]), REPLIES), max_size=6),
+    st.data(),
+)
+def test_what_a_connection_carried_before_makes_no_difference_to_a_reply(
+    replies: list[bytes], data: st.DataObject
+) -> None:
+    """Most replies have the head of the one before, and are not parsed again."""
+    parser = ReplyParser()
+    for reply in replies:
+        no_body, most_bytes = data.draw(st.booleans()), data.draw(st.sampled_from([4, 100]))
+        seen, kept = read_on(parser, reply, most_bytes=most_bytes, no_body=no_body)
+        assert (repr(seen), kept) == (repr(read(reply, most_bytes=most_bytes, no_body=no_body)[0]), kept)
+        assert kept == read(reply, most_bytes=most_bytes, no_body=no_body)[1]
+        if not kept:
+            break
+
+
 @pytest.mark.parametrize(
     ("reply", "kept"),
     [
