@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.documents import Document
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity, UsageError
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from fleetops.runner.session import Watch
     from fleetops.scheduler import StopReason
     from fleetops.validation import Campaign
+
+ONLY_AT_THE_START: Final = ("max_devices", "preflight", "offline", "serial_pattern")
+"""Settings that say what a run is made of, and cannot change for one that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,8 @@ def resume(
         token: The bearer token; it is never in the journal.
         base_url: Another base URL than the one it was started with.
         ca_bundle: A file or folder of CA certificates instead of the usual ones.
-        options: Settings that differ from now on, in the shape of a policy file.
+        options: Settings that differ from now on, in the shape of a policy file. Devices that `allow` or `deny` leave
+            out now are left out for good.
         alongside: Whether other runs may be live on the same control plane.
         heed_window: Whether the policy's maintenance windows count.
         watch: Called with the runner, to show how far it is.
@@ -181,11 +185,17 @@ def resume(
         tell: Is told of attempts and of what they lead to, as they happen: for logs.
 
     Raises:
-        UsageError: There is no such run.
+        UsageError: There is no such run, or an option counts only where a run is started.
         InvalidInputError: The options make no policy.
         RunBusyError: A process drives it, or another live run stands in the way.
         JournalError: The journal is damaged or cannot be written.
     """
+    for name in ONLY_AT_THE_START:
+        if name in (options or {}):
+            raise UsageError(
+                f"{name} is heeded only where a run is started",
+                hint="`deny` leaves devices out of what is left of this run",
+            )
     done = finished(run_id, state)
     if done is not None:
         return done

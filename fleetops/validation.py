@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleetops.documents import Document
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity
 from fleetops.manifest import read_manifest
-from fleetops.model import OPERATIONS, Operation, Reason
+from fleetops.model import OPERATIONS, Operation
 from fleetops.planning import steps_of
+from fleetops.policy.exclusion import excluded
 from fleetops.policy.files import OPTIONS, read_policy_file, resolve_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import BinaryIO
 
     from fleetops.manifest import Manifest
-    from fleetops.model import Steps
+    from fleetops.model import Reason, Steps
     from fleetops.policy import Policy
 
 
@@ -113,22 +113,3 @@ def _invalid(campaign: Campaign, code: str, message: str, hint: str) -> InvalidI
     problems = Problems()
     problems.add(Problem(Severity.ERROR, code, message, campaign.manifest.source, hint=hint))
     return InvalidInputError(message, problems=problems)
-
-
-def excluded(policy: Policy, serials: Sequence[str]) -> dict[int, Reason]:
-    """The devices that the policy's `allow` and `deny` leave out.
-
-    Args:
-        policy: The policy; its patterns have to match a whole serial number.
-        serials: Serial number by device.
-    """
-    allow = [re.compile(pattern) for pattern in policy.allow]
-    deny = [re.compile(pattern) for pattern in policy.deny]
-    if not allow and not deny:
-        return {}
-    return {
-        device: Reason.EXCLUDED
-        for device, serial in enumerate(serials)
-        if (allow and not any(pattern.fullmatch(serial) for pattern in allow))
-        or any(pattern.fullmatch(serial) for pattern in deny)
-    }

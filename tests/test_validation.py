@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetops.errors import InvalidInputError
-from fleetops.model import Operation, Reason
-from fleetops.policy import Policy
-from fleetops.validation import excluded, validate
+from fleetops.model import Operation
+from fleetops.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SERIALS = ["AB1", "AB2", "CD1", "CD2"]
 
 
 def test_a_campaign_is_a_manifest_and_the_policy_of_all_layers(tmp_path: Path) -> None:
@@ -35,19 +32,3 @@ def test_a_serial_pattern_of_the_options_counts_for_the_manifest(tmp_path: Path)
     with pytest.raises(InvalidInputError):
         validate(source)
     assert validate(source, options={"serial_pattern": "[a-z/]+"}).devices == 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "left"),
-    [
-        ({}, set()),
-        ({"allow": "AB.*"}, {2, 3}),
-        ({"deny": ["AB.*", "CD2"]}, {0, 1, 3}),
-        ({"allow": "AB.*", "deny": "..1"}, {0, 2, 3}),
-        ({"allow": "AB"}, {0, 1, 2, 3}),  # a pattern is of the whole serial number
-    ],
-)
-def test_allow_and_deny_decide_which_devices_are_left_out(settings: dict[str, object], left: set[int]) -> None:
-    reasons = excluded(Policy.model_validate(settings), SERIALS)
-    assert set(reasons) == left
-    assert set(reasons.values()) <= {Reason.EXCLUDED}

@@ -17,6 +17,7 @@ from fleetops.journal.records import Loaded, RunFacts
 from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
 from fleetops.model import CODE_OF, NS_PER_S, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
 from fleetops.policy import Policy
+from fleetops.policy.exclusion import excluded
 from fleetops.policy.pacing import longest_attempt_ns
 from fleetops.scheduler import Progress, StopReason, Trouble
 from fleetops.version import __version__
@@ -301,6 +302,29 @@ class RunStore:
             )
         longest_ns = self._connection.execute("SELECT coalesce(max(settle_ns), 0) FROM step").fetchone()[0]
         self._write_fact("longest_settle_ns", str(longest_ns))
+        if (policy.allow, policy.deny) != (before.allow, before.deny):
+            self._leave_out(policy)
+
+    def _leave_out(self, policy: Policy) -> None:
+        """End the open steps of the devices that the policy leaves out; a later policy does not let them in again."""
+        serials = [serial for (serial,) in self._connection.execute("SELECT serial FROM device ORDER BY device")]
+        left_out = excluded(policy, serials)
+        now_ns = self._clock.now_ns()
+        troubles, lost = self._troubles(now_ns)
+        crashed = frozenset(lost)
+        rows = []
+        for step, device in self._connection.execute(
+            "SELECT step, device FROM step WHERE step NOT IN (SELECT step FROM result)"
+        ).fetchall():
+            if device not in left_out:
+                continue
+            trouble = troubles.get(step)
+            may_have_run = Reason.CRASHED if step in crashed else trouble and trouble.may_have_run
+            if may_have_run:
+                rows.append((step, Outcome.UNKNOWN, may_have_run, now_ns))
+            else:
+                rows.append((step, Outcome.SKIPPED, left_out[device], now_ns))
+        self._connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, NULL)", rows)
 
     def _write_fact(self, key: str, value: str) -> None:
         self._connection.execute("UPDATE run SET value = ? WHERE key = ?", (value, key))

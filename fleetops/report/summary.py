@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +26,12 @@ _RESUME_WITH: Final = {
     StopReason.GATE_FAILED: "goes on in spite of the wave's gate",
 }
 _LABEL_WIDTH: Final = 12
+_FORBIDDEN: Final = """
+SELECT DISTINCT serial FROM attempt a JOIN step USING (step) JOIN device USING (device)
+WHERE http_status = 403 AND process = ? AND NOT EXISTS (SELECT 1 FROM result WHERE result.step = a.step)
+      AND EXISTS (SELECT 1 FROM attempt WHERE kind = 'accepted')
+ORDER BY intent_ns LIMIT 3
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +163,13 @@ def _next_steps(view: RunView) -> tuple[NextStep, ...]:
         reason = view.processes[-1].end_reason if view.processes else None
         with_what = _RESUME_WITH.get(reason, "") if reason else ""
         steps.append(NextStep(f"fleetops resume {run_id}", with_what or "goes on where it stopped"))
+        if reason is StopReason.TOKEN_REFUSED and (forbidden := _forbidden(view)):
+            steps.append(
+                NextStep(
+                    f"fleetops resume {run_id} {forbidden}",
+                    "goes on without what answered 403, where the token is good for the others",
+                )
+            )
     if outcomes[Outcome.UNKNOWN]:
         steps.append(NextStep(f"fleetops reconcile {run_id}", "looks for what became of the unknown steps"))
     wanted = {Outcome.FAILED, *([] if resumable else [Outcome.UNKNOWN])}
@@ -165,6 +180,13 @@ def _next_steps(view: RunView) -> tuple[NextStep, ...]:
             NextStep(f"fleetops report {run_id} --format manifest --outcome {again}", "makes a manifest of them")
         )
     return tuple(steps)
+
+
+def _forbidden(view: RunView) -> str:
+    """The options that leave out the devices for which the last process was told 403; empty where there are none."""
+    with view.reading() as reader:
+        rows = reader.execute(_FORBIDDEN, (view.processes[-1].process,)).fetchall()
+    return " ".join(f"--deny {shlex.quote(re.escape(serial))}" for (serial,) in rows)
 
 
 def _labelled(label: str, text: str) -> str:

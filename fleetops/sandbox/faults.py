@@ -37,6 +37,7 @@ FAULTS: Final = {
     "redirect": "302 to elsewhere",
     "not_found": "404",
     "refuse": "400",
+    "forbid": "403",
     "revoke_token": "the token is refused from so many requests on (revoke_token=500)",
 }
 """The kinds of fault, with what happens."""

@@ -96,6 +96,8 @@ def faulty(fault: Fault, received: Received) -> Reply:  # noqa: C901, PLR0911 - 
             return NOT_FOUND
         case "refuse":
             return Reply(400, {"detail": "Invalid request."})
+        case "forbid":
+            return Reply(403, {"detail": "You do not have permission to perform this action."})
     return Reply(200, good)
 
 

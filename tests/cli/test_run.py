@@ -97,6 +97,24 @@ def test_a_wrong_token_stops_the_run_and_a_good_one_completes_it(terminal: Termi
     assert sum(received.processed for received in terminal.sandbox.requests) == 50
 
 
+def test_a_device_that_the_token_may_not_touch_is_left_out_of_what_is_left_of_the_run(terminal: Terminal) -> None:
+    terminal.sandbox.set_faults("forbid@ZQ000000002")
+    ended = terminal("run", terminal.manifest(4), "--rate", "100/s", "--concurrency", "1")
+    assert ended.code == 4
+    advice = next(line for line in ended.err.splitlines() if "--deny" in line)
+    _, command, run_id, option, pattern = advice.split("goes")[0].split()
+    assert (command, run_id, option) == ("resume", terminal.run_id(), "--deny")
+    assert terminal("resume", run_id, "--offline", "skip").code == 2
+    assert terminal("resume", run_id, option, pattern).code == 0
+    assert [(row["outcome"], row["reason"]) for row in report(terminal)] == [
+        ("accepted", ""),
+        ("skipped", "excluded"),
+        ("accepted", ""),
+        ("accepted", ""),
+    ]
+    assert [received.serial for received in terminal.sandbox.requests].count("ZQ000000002") == 1
+
+
 def test_a_redirect_stops_the_run(terminal: Terminal) -> None:
     terminal.sandbox.set_faults("redirect=100%")
     ended = terminal("run", terminal.manifest(50), "--rate", "500/s", "--concurrency", "4")

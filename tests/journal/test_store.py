@@ -410,3 +410,29 @@ def test_the_state_directory_is_named_or_the_users_own(tmp_path: Path) -> None:
     assert default_state_dir({"FLEETOPS_STATE_DIR": "/srv/x", "HOME": "/h"}).as_posix() == "/srv/x"
     assert default_state_dir({"XDG_STATE_HOME": "/srv/x", "HOME": "/h"}).as_posix() == "/srv/x/fleetops"
     assert default_state_dir({"HOME": "/h"}).as_posix() == "/h/.local/state/fleetops"
+
+
+def test_devices_that_are_left_out_later_are_not_sent_to_and_what_may_have_run_stays_unknown(tmp_path: Path) -> None:
+    state = state_dir(tmp_path)
+    sync = Operation.SYNC
+    path = create(state, new_run([(name, sync, S) for name in ("done", "crashed", "lost", "down", "new", "kept")]))
+    store = open_store(state)
+    journal = store.begin(Policy(), now_ns=T0)
+    send(journal, 0, ACCEPTED, T0, Outcome.ACCEPTED)
+    for step, reply in ((1, None), (2, LOST), (3, UNREACHABLE)):
+        send(journal, step, reply, T0 + step * S)
+    with store.changing(None, lambda _: Policy.model_validate({"allow": "kept"})):
+        progress = store.load(now_ns=T0 + 9 * S).progress
+    assert (progress.lost, progress.troubles, list(progress.outcomes).index(0)) == ([], {}, 5)
+    with store.changing(None, lambda _: Policy()):
+        assert store.load(now_ns=T0 + 9 * S).progress.outcomes == progress.outcomes
+    store.close()
+    with sqlite3.connect(path) as connection:
+        results = connection.execute("SELECT outcome, reason FROM result ORDER BY step").fetchall()
+    assert results == [
+        ("accepted", None),
+        ("unknown", "crashed"),
+        ("unknown", LOST.reason),
+        ("skipped", "excluded"),
+        ("skipped", "excluded"),
+    ]

@@ -204,6 +204,7 @@ ANSWERED = {
     "redirect": 302,
     "not_found": 404,
     "refuse": 400,
+    "forbid": 403,
     "slow": 200,
     "bad_json": 200,
     "wrong_operation": 200,
