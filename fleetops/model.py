@@ -128,7 +128,7 @@ class Reply(NamedTuple):
         http_status: The status, or None where no status line was understood.
         operation_id: The id the service gave the operation, as text; None where it gave none.
         detail: The service's or the transport's own words, bounded and printable; empty where there are none.
-        retry_after_s: How long a 429 asked us to wait, in seconds from now; None where it did not say.
+        retry_after_s: How long a 429 or 503 asked us to wait, in seconds from now; None where it did not say.
     """
 
     kind: ReplyKind

@@ -317,7 +317,11 @@ class Scheduler:
         if kind in _STOPPING:
             self._lineup.again(device, now_ns)
             return self._stopped_by(_STOPPING[kind], reply)
-        return self._retry(step, trouble, reply, now_ns)
+        if reply.retry_after_s is None:
+            return self._retry(step, trouble, reply, now_ns)
+        # 503 with a Retry-After: the service says when it is back, whatever is to be done about this step.
+        trouble.first_ns += self._held_until_ns(reply, now_ns) - now_ns
+        return [*self._retry(step, trouble, reply, now_ns), Hold(self.hold_until_ns)]
 
     def _stopped_by(self, reason: StopReason, reply: Reply) -> list[Effect]:
         self.stop(reason, reply.detail)
@@ -379,10 +383,7 @@ class Scheduler:
         """429: the run holds, the rate falls, and the step's time does not run while it waits."""
         settings = self._policy.throttling
         self._rate.throttled(now_ns)
-        asked_s = reply.retry_after_s
-        hold_ns = settings.hold_ns if asked_s is None else round(min(asked_s, 1e9) * NS_PER_S)
-        until_ns = now_ns + min(max(hold_ns, _SHORTEST_HOLD_NS), settings.longest_hold_ns)
-        self.hold_until_ns = max(self.hold_until_ns, until_ns)
+        until_ns = self._held_until_ns(reply, now_ns)
         trouble.first_ns += until_ns - now_ns
         self._lineup.again(self._steps.device_of[step], until_ns)
         if self._throttled_since_ns is None:
@@ -390,6 +391,14 @@ class Scheduler:
         if now_ns - self._throttled_since_ns >= settings.give_up_ns:
             return [Hold(self.hold_until_ns), *self._stopped_by(StopReason.THROTTLED, reply)]
         return [Hold(self.hold_until_ns)]
+
+    def _held_until_ns(self, reply: Reply, now_ns: int) -> int:
+        """Hold the run for as long as the reply asks, within bounds; when that is over."""
+        settings, asked_s = self._policy.throttling, reply.retry_after_s
+        hold_ns = settings.hold_ns if asked_s is None else round(min(asked_s, 1e9) * NS_PER_S)
+        until_ns = now_ns + min(max(hold_ns, _SHORTEST_HOLD_NS), settings.longest_hold_ns)
+        self.hold_until_ns = max(self.hold_until_ns, until_ns)
+        return until_ns
 
     def _accept(self, step: int, sent_ns: int, now_ns: int) -> list[Effect]:
         device, lineup = self._device_of[step], self._lineup

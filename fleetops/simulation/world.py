@@ -71,7 +71,7 @@ class Faults:
         bad_reply: 200 with a body that cannot be understood.
         rejected: 422.
         no_such_device: Share of devices that get 404 each time.
-        retry_after_s: What a 429 asks for; None where it does not say.
+        retry_after_s: What a 429 or 503 asks for; None where it does not say.
         token_refused_ns: From when on the token is refused; None for never.
         misdirected_ns: From when on every request is redirected; None for never.
         outages_ns: From and until when nothing can be reached.
@@ -183,7 +183,7 @@ class HostileWorld:
         for share, reply, ran in (
             (faults.throttled, self._throttled(), False),
             (faults.lost, _LOST, coin < 0.75),  # noqa: PLR2004 - most requests whose reply is lost had arrived
-            (faults.server_error, _SERVER_ERRORS[int(coin * 8) % 4], coin < 0.5),  # noqa: PLR2004 - half of them
+            (faults.server_error, self._server_error(coin), coin < 0.5),  # noqa: PLR2004 - half of them
             (faults.bad_reply, _BAD, True),
             (faults.rejected, _REJECTED, False),
         ):
@@ -194,6 +194,10 @@ class HostileWorld:
 
     def _throttled(self) -> Reply:
         return Reply(ReplyKind.THROTTLED, Reason.THROTTLED, http_status=429, retry_after_s=self.faults.retry_after_s)
+
+    def _server_error(self, coin: float) -> Reply:
+        reply = _SERVER_ERRORS[int(coin * 8) % 4]
+        return reply._replace(retry_after_s=self.faults.retry_after_s) if reply.reason is Reason.UNAVAILABLE else reply
 
     def _draws(self, about: bytes) -> tuple[float, float, float]:
         """Three numbers in [0, 1) that are the same whenever the question is."""

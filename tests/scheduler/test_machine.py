@@ -187,6 +187,21 @@ def test_a_429_holds_the_whole_run(retry_after_s: float | None, hold_s: float) -
     assert drain(machine, until_ns)[0] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("operation", "outcome"),
+    [("sync", Retry(0, 100 * SECOND)), ("reboot", Finish(0, Outcome.UNKNOWN, Reason.UNAVAILABLE))],
+)
+def test_a_503_that_says_when_to_come_back_holds_the_whole_run(operation: str, outcome: Effect) -> None:
+    machine = scheduler(f"A {operation}", "B reboot", retries={"initial": 100, "total": 10, "cap": 100, "jitter": 0})
+    machine.next(0)
+    reply = Reply(ReplyKind.MAYBE, Reason.UNAVAILABLE, http_status=503, retry_after_s=120.0)
+    assert machine.answer(0, reply, 0) == [outcome, Hold(120 * SECOND)]
+    assert machine.next(0) == Wait(120 * SECOND, WaitFor.HOLD)
+    assert not machine.may_send(1, 120 * SECOND - 1)
+    assert drain(machine, 120 * SECOND)[0] == ([0, 1] if operation == "sync" else [1])
+    assert machine.per_s == machine.asked_per_s
+
+
 def test_a_hold_is_never_shortened() -> None:
     machine = scheduler("A sync", "B sync")
     drain(machine, 0)
