@@ -60,7 +60,7 @@ def read_table(data: bytes, source: str, problems: Problems, *, required: tuple[
     whole = layout.whole_rows(len(header.names), problems)
     cells = _parsed(layout, whole, len(header.names))
     row_of = np.flatnonzero(whole)
-    empty = _empty_rows(cells)
+    empty = _empty_rows(cells, layout.blank_start(row_of))
     if empty.any():
         _report_empty(layout, row_of[empty], problems)
         cells, row_of = cells[~empty], row_of[~empty]
@@ -165,15 +165,19 @@ class _Layout:
                     "too-few-cells" if few else "too-many-cells",
                     f"{_cells(int(counts[row]))} where the header has {columns}",
                     *self.locate(int(row), 0 if few else columns),
-                    hint="is a delimiter missing?"
-                    if few
-                    else f"put text with {_named(self.delimiter)} in it in quotes",
+                    hint="is a delimiter missing?" if few else self._surplus_hint(int(row)),
                 )
             )
         rest = counts[ragged[Problems.LISTED :]]
         problems.add_unlisted(Severity.ERROR, "too-few-cells", int((rest < columns).sum()))
         problems.add_unlisted(Severity.ERROR, "too-many-cells", int((rest > columns).sum()))
         return whole
+
+    def _surplus_hint(self, row: int) -> str:
+        text = self.data[self.starts[row] : self.ends[row]]
+        if text.rstrip(b" \r\n").endswith(self.delimiter.encode()):
+            return f"remove {_named(self.delimiter)} from its end"
+        return f"put text with {_named(self.delimiter)} in it in quotes"
 
     def _cell_counts(self) -> Integers:
         delimiters = _offsets(self.data, ord(self.delimiter), self.source)
@@ -187,6 +191,12 @@ class _Layout:
         """The physical lines that rows begin in."""
         lines: Integers = np.searchsorted(self.line_ends, self.starts[rows].astype(np.int32)).astype(np.int64) + 1
         return lines
+
+    def blank_start(self, rows: Integers) -> Mask:
+        """Which rows begin with a space, or with an empty cell."""
+        first = np.frombuffer(self.data, dtype=np.uint8)[self.starts[rows]]
+        blank: Mask = (first == ord(" ")) | (first == ord(self.delimiter))
+        return blank
 
     def locate(self, row: int, cell: int) -> Where:
         """File, line and column of a cell, where it has been asked for; of the row's end where it has fewer."""
@@ -230,8 +240,7 @@ class _Header:
                 add("duplicate-column", message, at, "keep one of them")
         for column in required:
             if column not in first:
-                close = nearest(column, [name for name in names if column_of(name) is None])
-                hint = f"is it the one called {found(close)}?" if close else "the first line names the columns"
+                hint = _missing_hint(column, names)
                 shown = ", ".join(found(name) for name in names[:10])
                 add("missing-column", f"there is no column {column}; there is {shown}", 0, hint)
         if problems.errors:
@@ -252,6 +261,13 @@ class _Header:
             others.remove(at)
         carried = cells[others].reset_index(drop=True)
         return carried.set_axis([self.names[at].strip() for at in others], axis="columns")
+
+
+def _missing_hint(column: str, names: list[str]) -> str:
+    if len(names) == 1 and len([word for word in re.split(r"[^\w ]+", names[0]) if column_of(word)]) > 1:
+        return "separate the columns by a comma, a semicolon or a tab"
+    close = nearest(column, [name for name in names if column_of(name) is None])
+    return f"is it the one called {found(close)}?" if close else "the first line names the columns"
 
 
 def _parsed(layout: _Layout, whole: Mask, columns: int) -> pd.DataFrame:
@@ -285,10 +301,15 @@ def _parsed(layout: _Layout, whole: Mask, columns: int) -> pd.DataFrame:
     return cells
 
 
-def _empty_rows(cells: pd.DataFrame) -> Mask:
+def _empty_rows(cells: pd.DataFrame, blank_start: Mask) -> Mask:
+    """Which rows have nothing but spaces in their cells; `blank_start` are those that may begin so."""
     empty: Mask = np.ones(len(cells), dtype=bool)
     for at in cells:
-        empty &= cells[at].to_numpy(dtype=object) == ""
+        column = cells[at].to_numpy(dtype=object)
+        filled = column != ""
+        spaces = np.flatnonzero(empty & filled & blank_start)
+        filled[spaces] = [not cell.isspace() for cell in column[spaces]]
+        empty &= ~filled
         if not empty.any():
             break
     return empty

@@ -23,6 +23,12 @@ def serials(text: str) -> list[str]:
     return list(table(text).cells["serial_number"])
 
 
+def hints(text: str) -> list[str | None]:
+    problems = Problems()
+    table(text, problems)
+    return [problem.hint for problem in problems.listed]
+
+
 def refused(text: str) -> list[Problem]:
     with pytest.raises(InvalidInputError) as caught:
         table(text)
@@ -99,6 +105,8 @@ def test_ragged_rows_beyond_those_listed_are_counted() -> None:
 
 def test_rows_with_nothing_in_their_cells_are_left_out_with_a_warning() -> None:
     assert row_problems('serial,op\nA1,sync\n,\n"",\nA2,sync\n') == [("empty-row", 3, 1), ("empty-row", 4, 1)]
+    assert [code for code, *_ in row_problems("serial,op\n , \t\n,  \nA2,sync\n")] == ["empty-row", "empty-row"]
+    assert serials("serial,op\n A1,sync\n ,sync\n  ,\n") == [" A1", " "]
 
 
 @pytest.mark.parametrize(
@@ -185,3 +193,17 @@ def test_what_is_written_is_read_back(rows: list[tuple[str, str]], delimiter: st
     assert list(table_read.cells["operation"]) == [operation for operation, _ in rows]
     assert list(table_read.carried["x"]) == [other for _, other in rows]
     assert list(table_read.line) == lines
+
+
+def test_what_is_wrong_with_a_row_that_is_too_long_is_told_from_how_it_ends() -> None:
+    assert hints("serial,op\nA1,sync,\nA2,sync, ,\r\nA3,a, b\n") == [
+        "remove `,` from its end",
+        "remove `,` from its end",
+        "put text with `,` in it in quotes",
+    ]
+    assert hints("serial\top\nA1\tsync\t\n") == ["remove a tab from its end"]
+
+
+@pytest.mark.parametrize("header", ["serial_number|operation", "op | serial", "serial:op:note"])
+def test_another_delimiter_is_named_as_what_is_wrong(header: str) -> None:
+    assert refused(f"{header}\nx\n")[0].hint == "separate the columns by a comma, a semicolon or a tab"
