@@ -436,3 +436,12 @@ def test_devices_that_are_left_out_later_are_not_sent_to_and_what_may_have_run_s
         ("skipped", "excluded"),
         ("skipped", "excluded"),
     ]
+
+
+def test_a_commit_is_on_the_disk_before_it_is_over(tmp_path: Path) -> None:
+    state = state_dir(tmp_path)
+    create(state, new_run(rows(1)))
+    store = open_store(state)
+    settings = [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    store.close()
+    assert settings == ["wal", 2]  # 2 is FULL: the -wal file is synced at every commit
