@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, ParamSpec, TextIO
 
@@ -61,8 +61,15 @@ def _print(text: str) -> None:
 
 def put(text: str) -> None:
     """Print what was asked for, to stdout; a reader that has gone changes nothing of how the command ends."""
-    try:
+    with reader_may_go():
         typer.echo(text)
+
+
+@contextmanager
+def reader_may_go() -> Iterator[None]:
+    """Write to stdout in the body; whoever reads it may stop."""
+    try:
+        yield
     except BrokenPipeError:
         _lead_nowhere(sys.stdout)
 

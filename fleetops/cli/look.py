@@ -14,7 +14,7 @@ import typer
 
 from fleetops.cli.diagnostics import printable
 from fleetops.cli.errors import ends_well, say
-from fleetops.cli.options import Format, FormatOption, RunArgument
+from fleetops.cli.options import Format, FormatOption, RunArgument, file_or_stdout
 from fleetops.cli.progress import working
 from fleetops.errors import ExitCode, UsageError
 
@@ -166,7 +166,7 @@ def report(
     if form not in set(ReportFormat):
         raise UsageError(f"there is no report format {printable(form)!r}", hint=f"known: {', '.join(ReportFormat)}")
     with RunView.open(_state(), run_id) as view, working("writing the report"):
-        write_report(view, ReportFormat(form), sys.stdout if output is None else output, _outcomes(outcome))
+        write_report(view, ReportFormat(form), file_or_stdout(output), _outcomes(outcome))
     return ExitCode.OK
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from fleetops.cli.options import (
     RunArgument,
     TokenFileOption,
     base_url_or_default,
+    file_or_stdout,
 )
 from fleetops.errors import ExitCode, UsageError
 
@@ -210,7 +210,7 @@ def inventory(
         limit=limit,
     )
     devices = anyio.run(_list_devices, _connection(base_url, token_file, ca_bundle), wanted)
-    write_device_manifest(sys.stdout if output is None else output, devices, Operation(operation))
+    write_device_manifest(file_or_stdout(output), devices, Operation(operation))
     say(f"{len(devices):,} devices")
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TextIO
 
 import typer
 
 from fleetops.errors import ExitCode, FleetopsError, UsageError
+
+STDOUT: Final = "-"
+"""What stands for standard output where a file is asked for."""
 
 
 class Format(StrEnum):
@@ -202,6 +206,11 @@ def _check(layer: dict[str, Any]) -> None:
     if problems.listed:
         first = problems.listed[0]
         raise UsageError(first.message, hint=first.hint)
+
+
+def file_or_stdout(path: Path | None) -> Path | TextIO:
+    """Where something is to be written: standard output without a path, and for `-`."""
+    return sys.stdout if path is None or str(path) == STDOUT else path
 
 
 def base_url_or_default(given: str | None) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetops.cli.diagnostics import printable
-from fleetops.cli.errors import ends_well, log, put, say, say_problems, warn
+from fleetops.cli.errors import ends_well, log, put, reader_may_go, say, say_problems, warn
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
 from fleetops.cli.look import summary_text
 from fleetops.cli.options import (
+    STDOUT,
     AlongsideOption,
     BaseUrlOption,
     CaOption,
@@ -27,6 +28,7 @@ from fleetops.cli.options import (
     TokenFileOption,
     YesOption,
     base_url_or_default,
+    file_or_stdout,
     takes_policy_options,
 )
 from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
     from fleetops.validation import Campaign
 
 ReportOption = Annotated[
-    Path, typer.Option("--report", metavar="FILE", help="Where the results go, a row for each row of the manifest.")
+    Path,
+    typer.Option(
+        "--report", metavar="FILE", help="Where the results go, a row for each row of the manifest; - for stdout."
+    ),
 ]
 _RESULTS = Path("results.csv")
 
@@ -114,7 +119,7 @@ def run(
         warn("--now ignores the maintenance windows of this campaign")
     state = StateDir(default_state_dir(os.environ))
     inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
-    _check_report_place(report, inputs=inputs)
+    _check_report_place(report, output, inputs=inputs)
     watch = Watching(quiet, metrics_file, kept=(*inputs, report))
     run_ids: list[str] = []
 
@@ -172,7 +177,7 @@ def resume(
     with RunView.open(state, run_id) as view:
         inputs = (Path(view.facts.manifest), token_file)
         campaign = view.facts.campaign
-    _check_report_place(report, inputs=inputs)
+    _check_report_place(report, output, inputs=inputs)
     watch = Watching(quiet, metrics_file, kept=(*inputs, report))
     done = campaigns.finished(run_id, state)
     if done is not None:
@@ -263,8 +268,12 @@ def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:
     return True
 
 
-def _check_report_place(report: Path, *, inputs: Iterable[Path | None]) -> None:
+def _check_report_place(report: Path, output: Format, *, inputs: Iterable[Path | None]) -> None:
     """Refuse before anything is sent what would only fail, or destroy an input, once all is done."""
+    if str(report) == STDOUT:
+        if output is Format.JSON:
+            raise UsageError("the report and --format json cannot both go to stdout", hint="name a file with --report")
+        return
     folder = report.absolute().parent
     if report.is_dir():
         what = "is a directory"
@@ -289,7 +298,7 @@ def _save_report(state: StateDir, run_ids: list[str], report: Path) -> None:
     for run_id in run_ids:
         try:
             with RunView.open(state, run_id) as view:
-                write_report(view, ReportFormat.CSV, report)
+                write_report(view, ReportFormat.CSV, file_or_stdout(report))
             say(f"the report so far: {printable(str(report))}; go on with `fleetops resume {run_id}`")
         except FleetopsError as error:
             say(f"no report could be written: {printable(error.message)}")
@@ -303,7 +312,8 @@ def _finish(state: StateDir, result: RunResult, report: Path, output: Format) ->
 
     compared = None
     with RunView.open(state, result.run_id) as view, working("writing the report"):
-        write_report(view, ReportFormat.CSV, report)
+        with reader_may_go():
+            write_report(view, ReportFormat.CSV, file_or_stdout(report))
         state_word = view.state
         text = summary_text(summarise(view))
         if view.facts.plan:

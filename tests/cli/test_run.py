@@ -245,6 +245,16 @@ def test_the_result_as_json_is_on_stdout_alone(terminal: Terminal) -> None:
     assert result["outcomes"]["accepted"] == 2
 
 
+def test_the_report_goes_to_stdout_for_a_dash(terminal: Terminal) -> None:
+    ended = terminal("run", terminal.manifest(2), "--rate", "100/s", "--report", "-")
+    assert ended.code == 0
+    assert [row["outcome"] for row in csv.DictReader(ended.out.splitlines())] == ["accepted", "accepted"]
+    assert terminal("resume", terminal.run_id(), "--report", "-").out == ended.out
+    assert terminal("report", terminal.run_id(), "--output", "-").out == ended.out
+    assert terminal("run", terminal.manifest(2), "--report", "-", "--format", "json").code == 2
+    assert not (terminal.folder / "-").exists()
+
+
 def test_devices_can_be_left_out_and_looked_up_before(terminal: Terminal) -> None:
     terminal.sandbox.set_device("ZQ000000002", up=False)
     ended = terminal("run", terminal.manifest(4), "--rate", "100/s", "--offline", "skip", "--deny", ".*4")
