@@ -242,7 +242,7 @@ class _Checks:
         if len(rows) and (device[1:] < device[:-1]).any():
             order = np.argsort(device, kind="stable")
             rows, device, operation = rows[order], device[order], operation[order]
-        if len(rows) > len(self._serial.distinct):
+        if len(self._table) > len(self._serial.distinct):
             once = ~self._check_repeats(rows, device, operation)
             rows, device, operation = rows[once], device[once], operation[once]
         self._check_resets(rows, device, operation)

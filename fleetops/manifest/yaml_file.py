@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from fleetops.documents import Document, found, refusal, suggestion
-from fleetops.errors import Problem, Problems, Severity
+from fleetops.errors import InvalidInputError, Problem, Problems, Severity
 from fleetops.manifest.table import COLUMNS, MOST_STEPS, REQUIRED, Table, cells_of, column_of
 
 if TYPE_CHECKING:
@@ -303,10 +303,24 @@ class _Sequences:
             lines = np.array([document.where((*below, at))[0] for at in range(len(serials))], dtype=np.int64)
             return Devices(cells_of(serials), lines, lambda at, _: (document.source, *document.where((*below, at))))
         elif name := self._reader.text((*path, "devices_from"), entry["devices_from"]):
-            return self._devices_of(name)
+            try:
+                return self._devices_of(name)
+            except InvalidInputError as error:
+                where = document.where((*path, "devices_from"))
+                self._reader.problems.extend(_at(error.problems, document.source, where))
         else:
             self._reader.add("wrong-type", "devices_from is empty", (*path, "devices_from"), "name a file")
         return Devices(cells_of([]), np.empty(0, dtype=np.int64), lambda _row, _column: (document.source, None, None))
+
+
+def _at(problems: Problems, source: str, where: tuple[int | None, int | None]) -> Problems:
+    """Problems of a file that is named in another; those of the file as a whole are where it is named."""
+    line, column = where
+    placed = [
+        replace(problem, file=source, line=line, column=column) if problem.line is None else problem
+        for problem in problems.listed
+    ]
+    return Problems(placed, problems.counts)
 
 
 def _repeated(carried: pd.DataFrame, sequence: _Sequence) -> pd.DataFrame:

@@ -84,6 +84,14 @@ def test_a_repeat_back_to_back_is_told_from_a_duplicate() -> None:
     assert "in line 2" in listed(*rows, header="serial,op")[1].message
 
 
+def test_repeats_are_found_however_many_other_rows_are_wrong() -> None:
+    assert places("A1,sync", "A1,sync", "A2,rebot", "A3,rebot") == [
+        ("unknown-operation", 4, 4),
+        ("unknown-operation", 5, 4),
+        ("repeated-operation", 3, 1),
+    ]
+
+
 def test_settings_that_a_reset_undoes_are_warned_of() -> None:
     found = listed("A1,sync", "A2,reconf", "A1,reboot", "A1,factory", "A1,reconf", header="serial,op")
     assert [(one.code, one.severity, one.line, one.column) for one in found] == [

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleetops.errors import InvalidInputError, Problem
 from fleetops.manifest import Manifest, read_manifest, yaml_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -125,21 +122,22 @@ def test_a_step_that_is_in_two_files_names_the_other(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
+    ("content", "code", "place"),
     [
-        (None, "no-such-file"),
-        ("", "empty-file"),
-        ("name,mac\nA,B\n", "missing-column"),
-        ("serial,op\nA1,sync\n", "unused-column"),
+        (None, "no-such-file", ("m.yaml", 1)),
+        ("", "empty-file", ("m.yaml", 1)),
+        ("name,mac\nA,B\n", "missing-column", ("list.csv", 1)),
+        ("serial,op\nA1,sync\n", "unused-column", ("list.csv", None)),
     ],
 )
-def test_a_file_of_devices_that_is_none_is_named(path: Path, content: str | None, code: str) -> None:
+def test_a_file_of_devices_that_is_none_is_pointed_at(
+    path: Path, content: str | None, code: str, place: tuple[str, int | None]
+) -> None:
     if content is not None:
         (path.parent / "list.csv").write_text(content)
     text = "sequences: [{devices_from: list.csv, operations: [sync, sync]}]"
     problems = refused(path, text)
-    assert code in {problem.code for problem in problems}
-    assert str(path.parent / "list.csv") in {problem.file for problem in problems}
+    assert (code, *place) in {(problem.code, Path(problem.file).name, problem.line) for problem in problems}
 
 
 def test_what_one_word_makes_wrong_is_one_problem(path: Path) -> None:
@@ -217,3 +215,19 @@ def test_a_file_of_devices_called_dash_is_not_standard_input(path: Path, monkeyp
     path.write_text("sequences: [{devices_from: '-', operations: [sync]}]")
     with pytest.raises(InvalidInputError, match="there is no file"):
         read_manifest(path.name)
+
+
+def test_a_list_of_devices_that_cannot_be_read_hides_no_other_problem(path: Path) -> None:
+    (path.parent / "bad.csv").write_text("name,mac\nA,B\n")
+    text = (
+        "sequences:\n"
+        "- {devices_from: nope.csv, operations: [sync]}\n"
+        "- {devices_from: bad.csv, operations: [sync]}\n"
+        "- {devices: [A], operations: [rebot]}\n"
+    )
+    problems = refused(path, text)
+    assert [(problem.code, Path(problem.file).name, problem.line, problem.column) for problem in problems] == [
+        ("no-such-file", "m.yaml", 2, 18),
+        ("unknown-operation", "m.yaml", 4, 31),
+        ("missing-column", "bad.csv", 1, 1),
+    ]
