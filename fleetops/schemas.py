@@ -130,6 +130,14 @@ class FoundProblem(_Document):
     hint: str | None
 
 
+class UnlistedProblems(_Document):
+    """How many problems of a kind there are beyond those that are listed."""
+
+    severity: Severity
+    code: str
+    count: int
+
+
 class Validation(_Document):
     """What `fleetops validate MANIFEST --format json` prints."""
 
@@ -140,6 +148,7 @@ class Validation(_Document):
     errors: int
     warnings: int
     problems: list[FoundProblem] = Field(description="The first 50 of each code; `errors` and `warnings` count all.")
+    unlisted: list[UnlistedProblems] = Field(description="The codes of which there are more, and how many more.")
 
 
 _OUTPUTS: Final[dict[str, type[BaseModel]]] = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import as_json, printable, summary
+from fleetops.cli.diagnostics import as_json, printable, summary, unlisted
 from fleetops.cli.errors import ends_well, say_problems
 from fleetops.cli.options import Format, FormatOption, ManifestArgument, PolicyFileOption, takes_policy_options
 from fleetops.cli.progress import reading
@@ -59,7 +59,16 @@ def validate(
         by_operation = {operation.value: count for operation, count in campaign.steps_by_operation().items()}
         counts = {"devices": campaign.devices, "steps": len(campaign.steps), "operations": by_operation}
     if output is Format.JSON:
-        found = {"errors": problems.errors, "warnings": problems.warnings, "problems": as_json(problems)}
+        more = [
+            {"severity": severity, "code": code, "count": count}
+            for (severity, code), count in unlisted(problems).items()
+        ]
+        found = {
+            "errors": problems.errors,
+            "warnings": problems.warnings,
+            "problems": as_json(problems),
+            "unlisted": more,
+        }
         typer.echo(json.dumps({"valid": valid, **counts, **found}, indent=2))
     else:
         _print(manifest, problems, valid, counts)

@@ -54,10 +54,14 @@ def test_a_run_that_cannot_be_read_is_listed_as_the_schema_says(terminal: Termin
 
 
 def test_problems_are_told_as_the_schema_says(terminal: Terminal) -> None:
-    broken = terminal.write("broken.csv", "serial_number,operation\nZQ000000001,rebot\n,reboot\n")
+    rows = "".join(f"ZQ{number:09},rebot\n" for number in range(1, 61))
+    broken = terminal.write("broken.csv", f"serial_number,operation\n{rows},reboot\n")
     ended = terminal("validate", broken, "--format", "json")
     assert ended.code == 3
-    check("validate", json.loads(ended.out))
+    told = json.loads(ended.out)
+    check("validate", told)
+    assert (told["errors"], len(told["problems"])) == (61, 51)
+    assert told["unlisted"] == [{"severity": "error", "code": "unknown-operation", "count": 10}]
 
 
 def test_a_document_that_lacks_a_key_is_not_what_the_schema_says() -> None:
