@@ -17,6 +17,7 @@ SERIALS = ["AB1", "AB2", "CD1", "CD2"]
         ({"deny": ["AB.*", "CD2"]}, {0, 1, 3}),
         ({"allow": "AB.*", "deny": "..1"}, {0, 2, 3}),
         ({"allow": "AB"}, {0, 1, 2, 3}),  # a pattern is of the whole serial number
+        ({"deny": ["AB", "D1"]}, set()),
     ],
 )
 def test_allow_and_deny_decide_which_devices_are_left_out(settings: dict[str, object], left: set[int]) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import anyio
 import pytest
 
 from fleetops.errors import JournalError, RunBusyError, UsageError
-from fleetops.journal import Action, ask
+from fleetops.journal import Action, StateDir, ask
 from fleetops.model import Operation, Outcome, Reason, Reply, ReplyKind
 from fleetops.runner import Session
 from fleetops.scheduler import StopReason, WaitFor
@@ -20,13 +21,47 @@ from tests.journal.runs import ACCEPTED, BASE_URL, LOST, RUN_ID, UNREACHABLE, S,
 from tests.runner.plane import Plane, drive, quick_policy, read, resume, signal_at, start, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from fleetops.journal.state import RunLock
     from fleetops.policy import Policy
     from fleetops.runner import Ended, Runner
 
 OTHER_ID = "20260102-030406-0000"
 OUTCOMES = "SELECT outcome, reason, count(*) FROM result GROUP BY 1, 2 ORDER BY 1, 2"
+
+
+class Watched(StateDir):
+    """A state directory that notes what is done to claim devices."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.done: list[str] = []
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        with super().claiming():
+            self.done.append("claiming")
+            yield
+            self.done.append("claimed")
+
+    def run_ids(self) -> list[str]:
+        self.done.append("look at the other runs")
+        return super().run_ids()
+
+    def lock_run(self, run_id: str) -> RunLock:
+        self.done.append("lock the run")
+        return super().lock_run(run_id)
+
+
+def test_no_other_run_can_claim_devices_while_one_looks_whether_they_are_free(tmp_path: Path) -> None:
+    state = Watched(state_dir(tmp_path).root)
+    with Session.start(state, new_run(rows(1), quick_policy())):
+        assert state.done == ["claiming", "look at the other runs", "lock the run", "claimed"]
+    state.done.clear()
+    with Session.resume(state, RUN_ID, base_url=None, change_policy=lambda policy: policy):
+        assert state.done == ["claiming", "lock the run", "look at the other runs", "claimed"]
 
 
 def test_a_run_sends_each_step_once_and_records_what_became_of_it(tmp_path: Path) -> None:
