@@ -231,13 +231,22 @@ def the_average_rate_is_kept(run: Run, sends: list[Sent]) -> Iterator[str]:
 
 def holds_are_kept(run: Run, sends: list[Sent]) -> Iterator[str]:
     """Promise 4: nothing leaves before a hold is over, neither in the process that learnt of it nor in the next."""
+    asked_ns = _asked_hold_ns(run)
     for number, life in enumerate(run.lives):
         moments = [sent.sent_ns for sent in sends if sent.life == number]
-        for learnt_ns, until_ns in life.trace.holds:
+        throttled = [sent.over_ns for sent in sends if sent.life == number and sent.kind is ReplyKind.THROTTLED]
+        for learnt_ns, until_ns in [*life.trace.holds, *((over_ns, over_ns + asked_ns) for over_ns in throttled)]:
             if any(learnt_ns < moment_ns < until_ns for moment_ns in moments):
                 yield f"process {number} sent during the hold from {learnt_ns} to {until_ns}"
         if moments and moments[0] < _durable_hold_ns(run, number):
             yield f"process {number} sent during the hold that was in the journal"
+
+
+def _asked_hold_ns(run: Run) -> int:
+    """How long each 429 of the service has the run hold."""
+    throttling, asked_s = run.campaign.policy.throttling, run.campaign.faults.retry_after_s
+    hold_ns = throttling.hold_ns if asked_s is None else round(asked_s * NS_PER_S)
+    return min(hold_ns, throttling.longest_hold_ns)
 
 
 def _durable_hold_ns(run: Run, number: int) -> int:

@@ -267,6 +267,10 @@ def forget_a_hold(run: Run, trace: Trace) -> None:
     trace.holds.append((trace.start_ns, trace.end_ns))
 
 
+def go_on_after_a_429(run: Run, trace: Trace) -> None:
+    trace.kind[0] = KIND_CODE[ReplyKind.THROTTLED]
+
+
 def forget_the_hold_of_before(run: Run, trace: Trace) -> None:
     run.journal.commits[0][1].hold_until_ns = trace.end_ns
     run.lives.append(replace(run.lives[0]))
@@ -325,6 +329,7 @@ def take_a_short_sequence_first(run: Run, trace: Trace) -> None:
         ("the_rate_is_kept", hurry),
         ("the_average_rate_is_kept", take_up_too_much),
         ("holds_are_kept", forget_a_hold),
+        ("holds_are_kept", go_on_after_a_429),
         ("holds_are_kept", forget_the_hold_of_before),
         ("concurrency_is_kept", have_too_many_under_way),
         ("concurrency_is_kept", miscount_what_is_under_way),
