@@ -7,7 +7,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fleetops.journal.commits import GroupCommit
     from fleetops.journal.state import RunLock
     from fleetops.policy import Policy
     from fleetops.runner import Ended, Runner
@@ -542,3 +543,43 @@ def test_a_run_whose_journal_cannot_be_made_leaves_nothing_behind(tmp_path: Path
         pass
     assert not state.lock_path(RUN_ID).exists()
     assert not state.journal_path(RUN_ID).exists()
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "sent"),
+    [
+        (Reply(ReplyKind.TOKEN_REFUSED, Reason.TOKEN_REFUSED, 401), StopReason.TOKEN_REFUSED, ["SN0000"]),
+        (Reply(ReplyKind.THROTTLED, Reason.THROTTLED, 429), StopReason.COMPLETE, ["SN0000", "SN0000", "SN0001"]),
+    ],
+)
+def test_an_answer_holds_back_what_waits_for_its_intent_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: Reply, reason: StopReason, sent: list[str]
+) -> None:
+    plane = Plane(lambda serial, before: ACCEPTED if before or serial != "SN0000" else reply)
+    answered: list[int] = []
+    with start(tmp_path, rows(2), quick_policy(concurrency=2, throttling={"hold": "1s"})) as session:
+        begin = session._store.begin
+
+        def begin_with_a_slow_disk(policy: Policy, *, now_ns: int) -> GroupCommit:
+            journal = begin(policy, now_ns=now_ns)
+            intend, answer = journal.intend, journal.answered
+
+            async def intend_late(step: int, attempt: int, at_ns: int) -> None:
+                await intend(step, attempt, at_ns)
+                if step == 1:
+                    await until(lambda: answered)
+
+            def note(step: int, attempt: int, **what: Any) -> None:
+                answer(step, attempt, **what)
+                answered.append(step)
+
+            monkeypatch.setattr(journal, "intend", intend_late)
+            monkeypatch.setattr(journal, "answered", note)
+            return journal
+
+        monkeypatch.setattr(session._store, "begin", begin_with_a_slow_disk)
+        assert drive(session, plane).reason is reason
+    assert sorted(plane.serials) == sent
+    gaps_ns = "SELECT min(later.sent_ns) - first.answered_ns FROM attempt first, attempt later "
+    [(gap_ns,)] = read(tmp_path, gaps_ns + "WHERE first.kind = 'throttled' AND later.kind = 'accepted'")
+    assert gap_ns is None or gap_ns >= S
