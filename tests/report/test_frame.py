@@ -216,3 +216,12 @@ def test_whatever_happened_each_manifest_row_gives_exactly_one_report_row_in_ord
     for outcome, reason in table[["outcome", "reason"]].itertuples(index=False):
         assert Outcome(outcome)
         assert reason == "" or Reason(reason)
+
+
+def test_an_outcome_from_before_the_send_by_the_clock_took_no_time(tmp_path: Path) -> None:
+    made = make_journal(tmp_path, rows(1))
+    made.process(ended_ns=T0 + 9 * S, reason=StopReason.COMPLETE)
+    made.attempt(0, "accepted", at_ns=T0 + 5 * S)
+    made.result(0, Outcome.ACCEPTED, at_ns=T0 + 4 * S)
+    with RunView.open(made.state, made.run_id) as view:
+        assert report_frame(view)["duration_s"].tolist() == [0.0]

@@ -64,6 +64,12 @@ def test_serials_groups_details_ids_and_headers_are_neutralised(tmp_path: Path) 
     ]
 
 
+def test_a_lone_carriage_return_ends_no_row(tmp_path: Path) -> None:
+    made = make_journal(tmp_path, rows(2), notes=["one\rtwo", "plain"])
+    _, first, second = csv.reader(io.StringIO(written(made), newline=""))
+    assert (first[-1], second[-1]) == ("one\rtwo", "plain")
+
+
 TEXT = st.text(st.one_of(st.sampled_from("=+-@\t\r\n,;\"' "), st.characters(exclude_categories=["Cs"])), max_size=8)
 
 
