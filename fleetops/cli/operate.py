@@ -11,7 +11,7 @@ import anyio
 import typer
 
 from fleetops.cli.diagnostics import printable
-from fleetops.cli.errors import ends_well, put, say
+from fleetops.cli.errors import ends_well, put, say, warn
 from fleetops.cli.options import (
     BaseUrlOption,
     CaOption,
@@ -209,16 +209,23 @@ def inventory(
         last_status_change_from=since,
         limit=limit,
     )
-    devices = anyio.run(_list_devices, _connection(base_url, token_file, ca_bundle), wanted)
+    devices, shortfall = anyio.run(_list_devices, _connection(base_url, token_file, ca_bundle), wanted)
+    if shortfall:
+        warn(
+            f"the list lacks {shortfall:,} of the devices that the inventory counts: they went, or changed their "
+            "order, while its pages were read; list them again"
+        )
     write_device_manifest(file_or_stdout(output), devices, Operation(operation))
     say(f"{len(devices):,} devices")
 
 
-async def _list_devices(connection: Connection, wanted: DeviceFilter) -> list[Device]:
+async def _list_devices(connection: Connection, wanted: DeviceFilter) -> tuple[list[Device], int]:
+    """The devices, and how many more the inventory counts."""
     from fleetops.policy import DEFAULTS
 
     control = connection.control(DEFAULTS)
     try:
-        return [device async for device in control.inventory().devices(wanted)]
+        inventory = control.inventory()
+        return [device async for device in inventory.devices(wanted)], inventory.shortfall
     finally:
         await control.aclose()

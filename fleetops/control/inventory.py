@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from http import HTTPStatus
+from operator import eq, ge
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from fleetops.control.base_url import path_segment
 from fleetops.control.client import NoAnswer
-from fleetops.control.protocol import Device, DeviceFilter
+from fleetops.control.protocol import Device, DeviceFilter, parse_moment_ns
 from fleetops.control.replies import retry_after
 from fleetops.control.wording import words_of
 from fleetops.errors import AbortedError
@@ -22,6 +23,7 @@ from fleetops.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import date
 
     from tenacity import RetryCallState
 
@@ -72,6 +74,10 @@ class HttpInventory:
         page_size: Devices asked for at a time.
         pace: Waited for before each request, where reads share a rate.
         sleep: Waits a number of seconds between tries.
+
+    Attributes:
+        shortfall: By how many devices the list that was read last falls short of what the service counted. It does
+            where devices go, or change their order, while the pages are read.
     """
 
     def __init__(
@@ -87,11 +93,13 @@ class HttpInventory:
         self._page_size = page_size
         self._pace = pace
         self._sleep = sleep
+        self.shortfall = 0
 
     async def devices(self, wanted: DeviceFilter = _EVERYTHING) -> AsyncIterator[Device]:
         """The devices that pass a filter, each once, in the service's order.
 
-        Devices that come or go while the pages are read may be missed, as with any paging by offset.
+        Devices that come or go while the pages are read may be missed, as with any paging by offset. What the
+        service gives although it does not pass the filter is left out: there are services that know fewer filters.
 
         Raises:
             AbortedError: The token is refused, the base URL is wrong, or a page is not what it should be.
@@ -101,6 +109,7 @@ class HttpInventory:
         offset = 0
         stale_pages = 0
         left = wanted.limit
+        self.shortfall = 0
         while left is None or left > 0:
             asked = self._page_size if left is None else min(left, self._page_size)
             query = urlencode({"limit": asked, "offset": offset, **_query(wanted)})
@@ -111,11 +120,13 @@ class HttpInventory:
                 if device.serial_number not in seen and (left is None or left > 0):
                     stale_pages = 0
                     seen.add(device.serial_number)
-                    left = None if left is None else left - 1
-                    yield device
-            if not page.get("next"):
-                return
+                    if passes(device, wanted):
+                        left = None if left is None else left - 1
+                        yield device
             offset += len(found)
+            if not _goes_on(page, offset):
+                self.shortfall = max(0, (_count(page) or 0) - len(seen))
+                return
             if not found or stale_pages == _MOST_STALE_PAGES:
                 raise AbortedError(
                     f"the inventory says that there is more after {offset} devices, but gives none that is new",
@@ -129,10 +140,13 @@ class HttpInventory:
             AbortedError: As `devices`.
             InventoryError: As `devices`.
         """
-        page = await self._read(f"{self._url}?{urlencode({'limit': 1, 'offset': 0, **_query(wanted)})}")
-        self._devices_of(page, 0)
-        count = page.get("count")
-        return -(-count // self._page_size) if isinstance(count, int) and count >= 0 else None
+        page = await self._read(f"{self._url}?{urlencode({'limit': self._page_size, 'offset': 0, **_query(wanted)})}")
+        found = len(self._devices_of(page, 0))
+        count = _count(page)
+        if count is None:
+            return None
+        # The service may give fewer at a time than it is asked for.
+        return -(-count // (found if 0 < found < count else self._page_size))
 
     async def device(self, serial: str) -> Device | None:
         """One device, or None where there is none of that serial number.
@@ -229,10 +243,55 @@ def _wait_s(state: RetryCallState) -> float:
     return min(_BACKOFF(state) if asked_s is None else asked_s, _LONGEST_WAIT_S)
 
 
-def _query(wanted: DeviceFilter) -> dict[str, str | int]:
+def _count(page: Any) -> int | None:
+    count = page.get("count")
+    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+
+
+def _goes_on(page: Any, offset: int) -> bool:
+    """Whether there is another page; where the service gives no `next` at all, by what it counts."""
+    if "next" in page:
+        return bool(page["next"])
+    return offset < (_count(page) or 0)
+
+
+def passes(device: Device, wanted: DeviceFilter) -> bool:
+    """Whether a device passes a filter as far as is known: what the service says nothing of is taken on trust."""
+    return all(
+        asked is None or name not in device.raw or (found is not None and matches(found, asked))
+        for name, found, asked, matches in (
+            ("status", device.status, wanted.status, eq),
+            ("type", _numbered(device.raw.get("type")), wanted.type, _is_number),
+            ("organization", _numbered(device.raw.get("organization")), wanted.organization, _is_number),
+            ("pending_settings", device.pending_settings, wanted.pending, eq),
+            ("last_status_change", device.last_status_change_ns, _since_ns(wanted), ge),
+        )
+    )
+
+
+def _numbered(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _is_number(found: Any, asked: int) -> bool:
+    """What is not a number, such as an object or a URL, is not understood here, and taken on trust."""
+    return not isinstance(found, int) or found == asked
+
+
+def _since_ns(wanted: DeviceFilter) -> int | None:
+    since = _since(wanted)
+    return None if since is None else parse_moment_ns(since.isoformat())
+
+
+def _since(wanted: DeviceFilter) -> datetime | date | None:
     since = wanted.last_status_change_from
     if isinstance(since, datetime):
-        since = since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+        return since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+    return since
+
+
+def _query(wanted: DeviceFilter) -> dict[str, str | int]:
+    since = _since(wanted)
     chosen: dict[str, str | int | None] = {
         "status": None if wanted.status is None else str(wanted.status).lower(),
         "type": wanted.type,

@@ -146,6 +146,24 @@ class TestPaging:
         with pytest.raises(AbortedError, match="more after 1 devices"):
             Served([page(rows(1), NOWHERE), page([], NOWHERE)]).serials()
 
+    def test_a_service_that_gives_no_next_is_read_as_far_as_it_counts(self) -> None:
+        def answer(arrival: Arrival) -> Answer:
+            start = int(query(arrival)["offset"])
+            return {"count": 25, "results": rows(*range(start, min(start + 10, 25)))}
+
+        served = Served(answer)
+        assert len(served.serials()) == 25
+        assert len(served.asked) == 3
+
+    def test_how_many_devices_a_list_lacks_of_those_counted_is_known(self) -> None:
+        async def use(inventory: HttpInventory) -> tuple[int, int]:
+            return len([device async for device in inventory.devices()]), inventory.shortfall
+
+        assert Served(fleet(25)).use(use) == (25, 0)
+        # Another order on the second page: one device twice, another not at all.
+        moved: list[Answer] = [page(rows(1, 2), NOWHERE, count=4), page(rows(2, 4), count=4)]
+        assert Served(moved).use(use) == (3, 1)
+
     def test_a_count_that_changes_or_is_missing_does_not_matter(self) -> None:
         pages: list[Answer] = [
             page(rows(1), NOWHERE, count=-5),
@@ -156,6 +174,47 @@ class TestPaging:
 
 
 class TestFilters:
+    @pytest.mark.parametrize(
+        ("wanted", "fields", "given"),
+        [
+            (DeviceFilter(status=True), {"status": 0}, False),
+            (DeviceFilter(status=True), {"status": None}, False),
+            (DeviceFilter(status=True), {"status": "1"}, True),
+            (DeviceFilter(status=True), {}, True),
+            (DeviceFilter(status=False), {"status": "true"}, False),
+            (DeviceFilter(type=2), {"type": 1}, False),
+            (DeviceFilter(type=2), {"type": "2"}, True),
+            (DeviceFilter(organization=2), {"organization": 3}, False),
+            (DeviceFilter(organization=2), {"organization": "3"}, False),
+            (DeviceFilter(organization=2), {"organization": None}, False),
+            (DeviceFilter(organization=2), {"organization": {"id": 3}}, True),
+            (DeviceFilter(pending=True), {"pending_settings": False}, False),
+            (DeviceFilter(pending=True), {}, True),
+            (DeviceFilter(pending=False), {"pending_settings": 1}, False),
+            (DeviceFilter(last_status_change_from=date(2026, 1, 2)), {"last_status_change": None}, False),
+            (
+                DeviceFilter(last_status_change_from=date(2026, 1, 2)),
+                {"last_status_change": "2026-01-01T23:59:59Z"},
+                False,
+            ),
+            (
+                DeviceFilter(last_status_change_from=datetime(2026, 1, 2, 3, tzinfo=UTC)),
+                {"last_status_change": "2026-01-02T03:00:00"},
+                True,
+            ),
+        ],
+    )
+    def test_what_a_service_gives_in_spite_of_the_filter_is_left_out(
+        self, wanted: DeviceFilter, fields: dict[str, Any], given: bool
+    ) -> None:
+        served = Served([page([{"serial_number": "SN1", **fields}])])
+        assert served.serials(wanted) == ["SN1"] * given
+
+    def test_a_limit_counts_the_devices_that_pass(self) -> None:
+        results = [{"serial_number": f"SN{number}", "status": number % 2} for number in range(10)]
+        served = Served([page(results[:5], NOWHERE), page(results[5:])])
+        assert served.serials(DeviceFilter(status=True, limit=4)) == ["SN1", "SN3", "SN5", "SN7"]
+
     @pytest.mark.parametrize(
         ("wanted", "asked"),
         [
@@ -314,4 +373,8 @@ def test_what_will_not_pass_ends_it_at_once_with_a_hint(answer: Answer, says: st
 def test_the_reads_that_a_list_takes_are_counted_from_what_the_service_says(count: Any, pages: int | None) -> None:
     served = Served(lambda _: page([], count=count))
     assert served.use(lambda inventory: inventory.pages(DeviceFilter(type=4))) == pages
-    assert [query(arrival) for arrival in served.asked] == [{"limit": "1", "offset": "0", "type": "4"}]
+    assert [query(arrival) for arrival in served.asked] == [{"limit": "10", "offset": "0", "type": "4"}]
+
+
+def test_a_service_that_gives_fewer_at_a_time_takes_more_reads() -> None:
+    assert Served(fleet(25, most=4)).use(lambda inventory: inventory.pages()) == 7
