@@ -17,7 +17,7 @@ class CircuitBreaker:
     """The state of the service as far as its answers tell.
 
     Attributes:
-        until_ns: While open: no request before this moment.
+        until_ns: While open: no request before this moment; 0 while closed.
     """
 
     def __init__(self, settings: Breaker) -> None:
@@ -46,13 +46,16 @@ class CircuitBreaker:
         """The service has answered; how long the outage was that this ends, in nanoseconds, 0 where there was none."""
         outage_ns = now_ns - self._failing_since_ns if self._is_open else 0
         self._has_answered = True
-        self._is_open = False
+        if self._is_open:
+            self._is_open = False
+            # An answer to a request from before it opened may come while it holds.
+            self.until_ns = 0
         if self._streak:
             self._streak.clear()
         return outage_ns
 
     def failed(self, step: int, now_ns: int) -> list[int] | None:
-        """An attempt of `step` was lost or did not get through.
+        """An attempt of `step` was lost, did not get through, or was answered with what is not understood.
 
         Returns:
             None where the failure is the step's own. Otherwise it is the service's, as were those of the steps

@@ -62,8 +62,8 @@ _ACCEPTED: Final = ReplyKind.ACCEPTED
 _THROTTLED: Final = ReplyKind.THROTTLED
 _OUTCOME_ACCEPTED: Final = Outcome.ACCEPTED
 """The members that every answer is held against: looking one up on its class costs as much as the comparison."""
-_FAILURES: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
-_SAYS_NOTHING_OF_THE_SERVICE: Final = _FAILURES | {ReplyKind.BAD_REPLY}
+_NOT_ANSWERED: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE, ReplyKind.BAD_REPLY})
+"""What a service that works does not answer; a page that a proxy puts up during maintenance may well be a 200."""
 _SHORTEST_HOLD_NS: Final = NS_PER_S
 """A service that throttles and says `Retry-After: 0` is not asked again and again without a pause."""
 _new: Final = tuple.__new__
@@ -300,7 +300,7 @@ class Scheduler:
         kind = reply.kind
         if kind is not _THROTTLED:
             self._throttled_since_ns = None
-        if kind not in _SAYS_NOTHING_OF_THE_SERVICE:
+        if kind not in _NOT_ANSWERED:
             outage_ns = self._breaker.answered(now_ns)
             if outage_ns:
                 self._outage_over(outage_ns, now_ns)
@@ -332,7 +332,7 @@ class Scheduler:
         device, kind = self._steps.device_of[step], reply.kind
         if kind.may_have_run:
             trouble.may_have_run = reply.reason
-        service_down = kind in _FAILURES and self._blame_service(step, now_ns)
+        service_down = kind in _NOT_ANSWERED and self._blame_service(step, now_ns)
         given_up = self._stopped_by(StopReason.OUTAGE, reply) if self._breaker.gives_up(now_ns) else []
         if not self._repeatable(step, kind):
             return [*self._give_up(step, trouble, reply, now_ns), *given_up]

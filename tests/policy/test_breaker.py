@@ -50,6 +50,13 @@ def test_late_failures_of_requests_sent_before_it_opened_do_not_lengthen_the_hol
     assert breaker.until_ns == until_ns
 
 
+def test_an_answer_that_comes_while_it_holds_ends_the_hold_with_the_outage() -> None:
+    breaker = opened()
+    breaker.answered(breaker.until_ns - 1)
+    assert not breaker.is_open
+    assert breaker.until_ns == 0
+
+
 def test_each_failed_probe_doubles_the_hold_up_to_the_longest() -> None:
     breaker = opened()
     holds = []

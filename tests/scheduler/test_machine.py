@@ -30,6 +30,7 @@ from fleetops.scheduler import (
 SECOND = NS_PER_S
 ACCEPTED = Reply(ReplyKind.ACCEPTED, http_status=200)
 NOT_REACHED = Reply(ReplyKind.NOT_REACHED, Reason.UNREACHABLE)
+BAD_REPLY = Reply(ReplyKind.BAD_REPLY, Reason.BAD_REPLY)
 LOST = Reply(ReplyKind.MAYBE, Reason.READ_TIMEOUT)
 THROTTLED = Reply(ReplyKind.THROTTLED, Reason.THROTTLED, http_status=429)
 REFUSED = Reply(ReplyKind.REFUSED, Reason.INVALID, http_status=422)
@@ -330,6 +331,20 @@ def test_failures_in_a_row_are_the_services_and_one_request_at_a_time_tries_it()
     assert len(drain(machine, 1 + 17 * SECOND)[0]) == 3
 
 
+def test_a_late_answer_ends_an_outage_and_its_hold() -> None:
+    machine = scheduler(*(f"S{device} sync" for device in range(5)), breaker={"failures": 2}, concurrency=4)
+    drain(machine, 0)
+    machine.answer(0, ACCEPTED, 1)
+    machine.answer(1, NOT_REACHED, 2)
+    machine.answer(2, NOT_REACHED, 2)
+    # The request that was under way when it opened is answered while it holds.
+    machine.answer(3, ACCEPTED, SECOND)
+    assert events(machine) == [Event.OUTAGE, Event.OUTAGE_OVER]
+    sent = machine.next(SECOND)
+    assert isinstance(sent, Send)
+    assert machine.may_send(sent.step, SECOND)
+
+
 def test_the_time_of_an_outage_is_given_back_to_the_steps() -> None:
     machine = opened_breaker(*(f"S{device} sync" for device in range(3)), retries={"total": 30, "jitter": 0})
     for now_s in (6, 17, 38):
@@ -367,13 +382,22 @@ def test_failures_that_the_breaker_takes_over_are_given_back_only_to_steps_that_
     assert events(machine) == [Event.OUTAGE]
 
 
-def test_a_bad_reply_says_nothing_of_the_service() -> None:
+def test_a_reply_that_is_not_understood_is_no_sign_that_the_service_is_back() -> None:
     machine = opened_breaker(*(f"S{device} sync" for device in range(4)))
     probe = machine.next(1 + 5 * SECOND)
     assert isinstance(probe, Send)
-    machine.answer(probe.step, Reply(ReplyKind.BAD_REPLY, Reason.BAD_REPLY), 6 * SECOND)
-    assert isinstance(machine.next(6 * SECOND), Send)
-    assert machine.next(6 * SECOND) == Wait(None, WaitFor.OUTAGE)
+    effects = machine.answer(probe.step, BAD_REPLY, 6 * SECOND)
+    assert effects == [Finish(probe.step, Outcome.UNKNOWN, Reason.BAD_REPLY)]
+    assert machine.next(6 * SECOND) == Wait(16 * SECOND, WaitFor.OUTAGE)
+
+
+def test_replies_in_a_row_that_are_not_understood_hold_the_run() -> None:
+    machine = scheduler(*(f"S{device} reboot" for device in range(9)), breaker={"failures": 3, "hold": 5})
+    drain(machine, 0)
+    machine.answer(0, ACCEPTED, 1)
+    for step in (1, 2, 3):
+        assert machine.answer(step, BAD_REPLY, 1) == [Finish(step, Outcome.UNKNOWN, Reason.BAD_REPLY)]
+    assert events(machine) == [Event.OUTAGE]
 
 
 WINDOW: dict[str, Any] = {"window": "02:00-05:00 UTC", "timeouts": {"connect": 10, "read": 50}}
