@@ -189,7 +189,7 @@ class _Passes:
         self.policy = policy
         self.seed = seed
         self._start_ns = start_ns
-        self._excluded = excluded
+        self.excluded = excluded
         self.heed_window = heed_window
 
     @cached_property
@@ -197,7 +197,7 @@ class _Passes:
         """The wave of each device, from 0; empty where there are none."""
         if self.policy.waves is None:
             return b""
-        return assign(self.policy.waves, self.steps.groups, len(self.steps.serials), self.seed)
+        return assign(self.policy.waves, self.steps.groups, len(self.steps.serials), self.seed, self.excluded)
 
     def expected(self, assumptions: Assumptions) -> tuple[Trace, list[Trace]]:
         """The middle one of a few passes, where chance has a part in it and they are quick; and all of them."""
@@ -233,14 +233,14 @@ class _Passes:
             ) from None
 
     def _left_out(self, steps: Steps) -> Progress | None:
-        if not self._excluded:
+        if not self.excluded:
             return None
         skipped = OUTCOME_CODE[Outcome.SKIPPED]
-        return Progress(outcomes=bytes(skipped * (device in self._excluded) for device in steps.device_of))
+        return Progress(outcomes=bytes(skipped * (device in self.excluded) for device in steps.device_of))
 
     def bounds(self, assumptions: Assumptions) -> Bounds:
         """What keeps the campaign from being shorter."""
-        return Bounds(self.steps, self.policy, assumptions, self.wave_of, self._excluded)
+        return Bounds(self.steps, self.policy, assumptions, self.wave_of, self.excluded)
 
 
 def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
@@ -280,7 +280,7 @@ def _predictions(passes: _Passes, assumptions: Assumptions) -> Predictions:
         windows=windows,
         windows_left_out=windows_left_out,
         complete_at=moment(waited.end_ns) if completes_later else None,
-        waves=timeline.waves(passes.wave_of),
+        waves=timeline.waves(passes.wave_of, passes.excluded),
         peak_disturbed=peak,
         peak_at_s=peak_at_s,
         groups=groups,

@@ -20,6 +20,8 @@ from fleetops.policy.window import ALWAYS, Calendar
 from fleetops.simulation.trace import KIND_CODE, OUTCOME_CODE
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy.typing as npt
 
     from fleetops.model import Steps
@@ -143,13 +145,20 @@ class Timeline:
             int(max(before[first], count[first:last].max(initial=0))) for first, last in pairwise(place.tolist())
         )
 
-    def waves(self, by_device: bytes) -> tuple[WaveUse, ...]:
-        """When each wave starts and ends; `by_device` has the wave of each device, from 0, and is empty without any."""
+    def waves(self, by_device: bytes, left_out: Collection[int] = frozenset()) -> tuple[WaveUse, ...]:
+        """When each wave starts and ends.
+
+        Args:
+            by_device: The wave of each device, from 0; empty without waves.
+            left_out: Devices that nothing is done on: they are in none.
+        """
         if not by_device:
             return ()
         wave_of = np.frombuffer(by_device, dtype=np.uint8)
-        sizes = np.bincount(wave_of)
-        steps_in = np.bincount(wave_of[np.asarray(self.steps.device_of)], minlength=len(sizes))
+        takes_part = ~np.isin(np.arange(len(wave_of)), list(left_out))
+        sizes = np.bincount(wave_of[takes_part])
+        device_of = np.asarray(self.steps.device_of)
+        steps_in = np.bincount(wave_of[device_of[takes_part[device_of]]], minlength=len(sizes))
         of_send = wave_of[self.device]
         uses = []
         for wave, size in enumerate(sizes):

@@ -20,7 +20,7 @@ from fleetops.policy.budget import PPM, format_percent, parse_percent_ppm
 from fleetops.policy.units import format_duration, parse_duration_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 MOST_WAVES: Final = 100
 
@@ -118,7 +118,9 @@ def _parse_reach(text: str) -> Reach:
     raise ValueError(f"{text[:40]!r} is not the size of a wave: {_WAVES_EXAMPLE}")
 
 
-def assign(waves: Waves, groups: Sequence[str], devices: int, seed: str) -> bytes:
+def assign(
+    waves: Waves, groups: Sequence[str], devices: int, seed: str, left_out: Collection[int] = frozenset()
+) -> bytes:
     """The wave of each device, counted from 0; the same arguments always give the same answer.
 
     Which devices come first is decided by a hash, not by their order in the manifest. Each wave takes from every
@@ -130,12 +132,16 @@ def assign(waves: Waves, groups: Sequence[str], devices: int, seed: str) -> byte
         groups: Group by device, empty where it has none (these count as one group); empty where no device has.
         devices: How many devices there are.
         seed: What makes the choice another one, such as the campaign's digest.
+        left_out: Devices that nothing is done on. Sizes are of the others: a canary of devices that are left out
+            would show nothing. They are given the last wave.
 
     Raises:
         ValueError: There are groups, but not one for each device.
     """
     left = _shuffled_by_group(groups, devices, seed)
-    *ends, _ = waves.ends(devices) or (0,)
+    if left_out:
+        left = [device for device in left if device not in left_out]
+    *ends, _ = waves.ends(len(left)) or (0,)
     rest = len(ends)
     wave_of = bytearray([rest]) * devices
     for wave, (before, end) in enumerate(pairwise((0, *ends))):

@@ -12,8 +12,9 @@ from __future__ import annotations
 from array import array
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from fleetops.model import OUTCOMES, Outcome
 from fleetops.policy.waves import assign
 from fleetops.scheduler.groups import GroupLoad
 from fleetops.scheduler.instructions import Wait, WaitFor
@@ -22,11 +23,28 @@ from fleetops.scheduler.rollout import Rollout
 from fleetops.scheduler.sequences import DEVICE_BITS, DEVICE_MASK, Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from fleetops.model import Steps
     from fleetops.policy import Policy
     from fleetops.scheduler.progress import Progress
+
+_SKIPPED: Final = OUTCOMES.index(Outcome.SKIPPED) + 1
+
+
+def devices_left_out(steps: Steps, outcomes: bytes | bytearray) -> frozenset[int]:
+    """The devices that nothing is done on: those whose first step is skipped, which is only done by request.
+
+    Args:
+        steps: The campaign's steps.
+        outcomes: As `Progress.outcomes`.
+    """
+    if _SKIPPED not in outcomes:
+        return frozenset()
+    code_of_first: dict[int, int] = {}
+    for device, code in zip(steps.device_of, outcomes, strict=True):
+        code_of_first.setdefault(device, code)
+    return frozenset(device for device, code in code_of_first.items() if code == _SKIPPED)
 
 
 class Lineup:
@@ -57,12 +75,14 @@ class Lineup:
         self.openings = Openings(policy) if policy.window and heed_window else None
         self._shortest_settle_ns = min(steps.settle_ns_of, default=0)
         self.rollout: Rollout | None = None
+        left_out: frozenset[int] = frozenset()
         if policy.waves is not None:
-            wave_of = assign(policy.waves, steps.groups, self._sequences.devices, wave_seed)
+            left_out = devices_left_out(steps, progress.outcomes)
+            wave_of = assign(policy.waves, steps.groups, self._sequences.devices, wave_seed, left_out)
             self.rollout = Rollout(wave_of, policy.gate)
-        self._take_up(progress)
+        self._take_up(progress, left_out)
 
-    def _take_up(self, progress: Progress) -> None:
+    def _take_up(self, progress: Progress, left_out: Collection[int]) -> None:
         sequences, device_of = self._sequences, self._steps.device_of
         outcomes = progress.outcomes
         away = {device_of[sent] for sent in (*progress.lost, *progress.unconfirmed)}
@@ -81,6 +101,9 @@ class Lineup:
                     sequences.advance(device)
                     step = sequences.current(device)
                 ended[device] = step is None
+        for device in left_out:
+            # That nothing is done on it does not let its wave in.
+            touched[device] = 0
         placed: Iterable[int] = range(sequences.devices)
         if away or any(ended):
             placed = [device for device in placed if not ended[device] and device not in away]

@@ -235,6 +235,9 @@ class Scheduler:
         start_ns = openings.next_start_ns(now_ns, self._lineup.shortest_need_ns())
         if start_ns is not None:
             return Wait(start_ns, WaitFor.WINDOW)
+        if self._watchlist:
+            # To look is not to send: that devices came back is found out also when the window has closed.
+            return Wait(None, WaitFor.DEVICES)
         self._notice(now_ns, Event.WINDOW_CLOSED)
         self.stop(StopReason.WINDOW_CLOSED)
         return _FOR_ANSWERS if self._in_flight else Done(StopReason.WINDOW_CLOSED)

@@ -284,6 +284,15 @@ def test_a_failed_canary_touches_no_other_device(terminal: Terminal) -> None:
     assert len(terminal.sandbox.requests) == 5
 
 
+def test_devices_that_are_left_out_let_no_further_wave_in(terminal: Terminal) -> None:
+    terminal.sandbox.set_faults("refuse=100%")
+    options = ("--rate", "500/s", "--waves", "5%,100%", "--gate", "failed<=10%, soak 0")
+    ended = terminal("run", terminal.manifest(100), *options, "--deny", "ZQ0000000[1-4].")
+    assert ended.code == 4
+    # Five of a hundred of the sixty that are left.
+    assert len(terminal.sandbox.requests) == 3
+
+
 def test_a_spent_budget_stops_the_run(terminal: Terminal) -> None:
     terminal.sandbox.set_faults("refuse=100%")
     ended = terminal("run", terminal.manifest(100), "--rate", "500/s", "--concurrency", "4", "--abort-when", "failed>9")

@@ -102,22 +102,31 @@ def any_waves(draw: st.DrawFn) -> Waves:
     return Waves((*by_count, *(Reach(share_ppm=share) for share in sorted(shares))))
 
 
-@given(any_waves(), st.lists(st.sampled_from(["", "a", "b", "c", "d"]), max_size=250), st.booleans(), st.text())
+@given(
+    any_waves(),
+    st.lists(st.sampled_from(["", "a", "b", "c", "d"]), max_size=250),
+    st.booleans(),
+    st.text(),
+    st.one_of(st.just(set[int]()), st.sets(st.integers(0, 249))),
+)
 def test_every_device_is_in_one_wave_of_the_right_size_spread_over_the_groups(
-    waves: Waves, groups: list[str], grouped: bool, seed: str
+    waves: Waves, groups: list[str], grouped: bool, seed: str, left_out: set[int]
 ) -> None:
     assert parse_waves(str(waves)) == waves
-    devices = len(groups)
-    wave_of = assign(waves, groups if grouped else (), devices, seed)
-    assert len(wave_of) == devices
-    assert wave_of == assign(waves, groups if grouped else (), devices, seed)
-    ends = waves.ends(devices)
-    assert [wave_of.count(wave) for wave in range(len(ends))] == [end - start for start, end in pairwise((0, *ends))]
+    wave_of = assign(waves, groups if grouped else (), len(groups), seed, left_out)
+    assert len(wave_of) == len(groups)
+    assert wave_of == assign(waves, groups if grouped else (), len(groups), seed, left_out)
+    pairs = enumerate(zip(groups, wave_of, strict=True))
+    groups_in = [pair for device, pair in pairs if device not in left_out]
+    ends = waves.ends(len(groups_in))
+    sizes = Counter(wave for _, wave in groups_in)
+    assert [sizes[wave] for wave in range(len(ends))] == [end - start for start, end in pairwise((0, *ends))]
+    assert all(wave_of[device] == max(len(ends) - 1, 0) for device in left_out if device < len(groups))
     if not grouped:
         return
-    left = Counter(groups)
+    left = Counter(group for group, _ in groups_in)
     for wave in range(len(ends)):
-        taken = Counter(group for device, group in enumerate(groups) if wave_of[device] == wave)
+        taken = Counter(group for group, its_wave in groups_in if its_wave == wave)
         for group, count in left.items():
             share = count * taken.total() / left.total()
             assert abs(taken[group] - share) < 1

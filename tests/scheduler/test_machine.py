@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -682,3 +683,36 @@ def test_some_reasons_to_stop_say_that_going_on_would_do_harm(reason: StopReason
         StopReason.HOST_FAILED,
     }
     assert reason.aborts == (reason not in goes_on)
+
+
+@pytest.mark.parametrize("size", ["1", "2", "40%"])
+def test_devices_that_are_left_out_are_in_no_wave(size: str) -> None:
+    for left_out in combinations(range(5), 2):
+        outcomes = bytes(CODE[Outcome.SKIPPED] * (device in left_out) for device in range(5))
+        progress = Progress(outcomes=outcomes)
+        machine = scheduler(*fleet(5), waves=f"{size},100%", gate="failed<=0%", progress=progress)
+        canary, _ = drain(machine, 0)
+        assert len(canary) == (1 if size == "1" else 2)
+        for step in canary:
+            machine.answer(step, REFUSED, 1)
+        assert machine.next(2) == Done(StopReason.GATE_FAILED)
+        # A resume without a waiver finds the same canary, and lets nothing else in.
+        after = bytes(CODE[Outcome.FAILED] if step in canary else code for step, code in enumerate(outcomes))
+        again = scheduler(*fleet(5), waves=f"{size},100%", gate="failed<=0%", progress=Progress(outcomes=after))
+        assert again.next(3) == Done(StopReason.GATE_FAILED)
+
+
+def test_a_run_of_which_every_device_is_left_out_is_done() -> None:
+    progress = Progress(outcomes=bytes([CODE[Outcome.SKIPPED]] * 3))
+    assert scheduler(*fleet(3), waves="1,100%", progress=progress).next(0) == Done(StopReason.COMPLETE)
+
+
+def test_that_devices_came_back_is_found_out_also_when_the_window_has_closed() -> None:
+    machine = scheduler("A reboot", "B reboot", **WINDOW, **CONFIRM, concurrency=1)
+    machine.next(CLOSES_NS - 120 * SECOND)
+    machine.answer(0, ACCEPTED, CLOSES_NS - 90 * SECOND)
+    assert machine.next(CLOSES_NS + SECOND) == Wait(None, WaitFor.DEVICES)
+    (look,) = machine.looks(CLOSES_NS + SECOND)
+    effects = machine.seen(look, up=True, changed_ns=CLOSES_NS - 80 * SECOND, now_ns=CLOSES_NS + SECOND)
+    assert effects == [Finish(0, Outcome.CONFIRMED)]
+    assert machine.next(CLOSES_NS + SECOND) == Done(StopReason.WINDOW_CLOSED)
