@@ -3,7 +3,8 @@
 A budget is written `failed>5% after 100`, `unknown>20`, `failed+unknown>3%` or `consecutive>10`, and with an
 operation in front where it holds for that one alone: `factory: failed>2% after 50`. A percentage is of the
 finished steps, which are those accepted, confirmed, failed or unknown: what was skipped shows nothing of how the
-run is going. It is judged from the first finished step on unless `after` says from which.
+run is going. A step that was accepted and not confirmed counts as unknown. A share is judged from the first
+finished step on unless `after` says from which.
 """
 
 from __future__ import annotations
@@ -162,12 +163,26 @@ class BudgetState:
                 counter.add(outcome, count)
         self._spent = next((counter.explain() for counter in counters if counter.exceeded()), None)
 
-    def record(self, operation: int, outcome: Outcome) -> None:
-        """Count the final outcome of a step of the operation with this code; tell each step once."""
+    def record(self, operation: int, outcome: Outcome, *, watched: bool = False) -> None:
+        """Count the outcome of a step of the operation with this code; tell each step once.
+
+        An accepted step may be `watched`: `confirmed` or `not_confirmed` is to be called for it as well.
+        """
         if outcome in _FINISHED:
             for counter in self._by_operation[operation]:
-                if counter.record(outcome) and self._spent is None:
+                if counter.record(outcome, watched=watched) and self._spent is None:
                     self._spent = counter.explain()
+
+    def confirmed(self, operation: int) -> None:
+        """The device of a watched step of the operation with this code has come back."""
+        for counter in self._by_operation[operation]:
+            counter.confirmed()
+
+    def not_confirmed(self, operation: int) -> None:
+        """The device of a watched step has not come back: how it is, is unknown."""
+        for counter in self._by_operation[operation]:
+            if counter.not_confirmed() and self._spent is None:
+                self._spent = counter.explain()
 
     def spent(self) -> str | None:
         """The first budget that was exceeded, with the figures of that moment; None while there is room."""
@@ -177,7 +192,7 @@ class BudgetState:
 class _Counter:
     """What one budget has seen."""
 
-    __slots__ = ("after", "bad", "budget", "counted", "finished", "in_a_row", "over", "over_ppm")
+    __slots__ = ("after", "bad", "budget", "counted", "finished", "in_a_row", "not_back", "over", "over_ppm")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -189,17 +204,31 @@ class _Counter:
         self.over_ppm = budget.over_ppm or 0
         self.bad = 0
         self.finished = 0
+        self.not_back = 0
 
-    def record(self, outcome: Outcome) -> bool:
+    def record(self, outcome: Outcome, *, watched: bool) -> bool:
         """Count one finished step; whether the budget is exceeded by it."""
         self.finished += 1
         if outcome in self.counted:
             self.bad += 1
             return self.exceeded()
-        if self.in_a_row:
+        if self.in_a_row and not watched:
             self.bad = 0
         # A step that went well makes no share larger, but it may be the one from which the share is judged.
         return self.finished == self.after and self.exceeded()
+
+    def confirmed(self) -> None:
+        """A watched step went well for good."""
+        if self.in_a_row:
+            self.bad = 0
+
+    def not_confirmed(self) -> bool:
+        """Take an accepted step for an unknown one; whether the budget is exceeded by it."""
+        if Outcome.UNKNOWN not in self.counted:
+            return False
+        self.bad += 1
+        self.not_back += 1
+        return self.exceeded()
 
     def add(self, outcome: Outcome, count: int) -> None:
         """Count the steps of before."""
@@ -213,7 +242,7 @@ class _Counter:
 
     def explain(self) -> str:
         which = f"{self.budget.operation} steps" if self.budget.operation else "steps"
-        what = " or ".join(sorted(self.counted))
+        what = " or ".join([*sorted(self.counted), *(["not confirmed"] if self.not_back else [])])
         if self.in_a_row:
             return f"{self.budget}: {self.bad} {which} in a row {what}"
         share = f" ({self.bad / self.finished:.2%})" if self.budget.over_ppm is not None else ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleetops.control import Device, Inventory
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
-    from fleetops.scheduler import Look, Scheduler
+    from fleetops.scheduler import Effect, Look, Scheduler
 
 _NOTHING: Final = 0.2
 """How often, in seconds, it is looked whether there is a device to look for."""
@@ -34,7 +34,7 @@ class Confirmer:
         inventory: Where to look.
         clock: The run's clock.
         steps: The campaign's steps.
-        changed: Called where what was seen may let something be sent.
+        changed: Called with what was seen changes, which may let something be sent, or stop the run.
         fail: Called where the inventory cannot be used at all, with why.
     """
 
@@ -43,7 +43,7 @@ class Confirmer:
     inventory: Inventory
     clock: RunClock
     steps: Steps
-    changed: Callable[[], None]
+    changed: Callable[[Sequence[Effect]], None]
     fail: Callable[[FleetopsError], None]
 
     async def watch(self) -> None:
@@ -58,11 +58,11 @@ class Confirmer:
             await self._look_for(self.scheduler.looks(now_ns))
 
     async def _look_for(self, looks: Sequence[Look]) -> None:
-        found: dict[str, Device] = {}
+        found: dict[str, Device] | None = None
         try:
             found = await self._find(looks)
         except InventoryError:
-            # It may be better by the next look; only the limit decides that a device did not come back.
+            # It may be better by the next look, and says nothing of the devices.
             pass
         except FleetopsError as error:
             self.fail(error)
@@ -77,7 +77,12 @@ class Confirmer:
             )
             return
         for look in looks:
-            self._seen(look, found.get(self.steps.serials[look.device]))
+            if found is None:
+                self._seen(look, up=None)
+            else:
+                device = found.get(self.steps.serials[look.device])
+                changed_ns = None if device is None else device.last_status_change_ns
+                self._seen(look, up=device is not None and device.status is True, changed_ns=changed_ns)
 
     async def _find(self, looks: Sequence[Look]) -> dict[str, Device]:
         """What the inventory has of the devices, by serial number; those that have not come back may be left out."""
@@ -87,11 +92,9 @@ class Confirmer:
         )
         return await find_devices(self.inventory, [self.steps.serials[look.device] for look in looks], came_back)
 
-    def _seen(self, look: Look, device: Device | None) -> None:
+    def _seen(self, look: Look, *, up: bool | None, changed_ns: int | None = None) -> None:
         now_ns = self.clock.now_ns()
-        up = device is not None and device.status is True
-        changed_ns = None if device is None else device.last_status_change_ns
         effects = self.scheduler.seen(look, up=up, changed_ns=changed_ns, now_ns=now_ns)
         if effects:
             self.journal.confirmed(effects, now_ns)
-            self.changed()
+            self.changed(effects)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
     from fleetops.policy import Policy
-    from fleetops.scheduler import Instruction, Notice, Scheduler
+    from fleetops.scheduler import Effect, Instruction, Notice, Scheduler
 
     Pace = Callable[[], Awaitable[None]]
 
@@ -129,7 +129,7 @@ class Runner:
         self._confirmer: Confirmer | None = None
         if inventory is not None and policy.confirm.enabled:
             self._confirmer = Confirmer(
-                scheduler, journal, inventory(self._pace_read), clock, steps, self._changed_now, self._cannot_confirm
+                scheduler, journal, inventory(self._pace_read), clock, steps, self._seen, self._cannot_confirm
             )
 
     async def drive(self, lost: Sequence[tuple[int, int]] = ()) -> StopReason:
@@ -173,7 +173,8 @@ class Runner:
         self._gate.ask(per_s)
         self._look_again()
 
-    def _changed_now(self) -> None:
+    def _seen(self, effects: Sequence[Effect]) -> None:
+        self._stop_where_told(effects)
         self._changed.set()
 
     def _cannot_confirm(self, error: FleetopsError) -> None:
@@ -358,6 +359,9 @@ class Runner:
         self._journal.answered(
             send.step, send.attempt, sent_ns=sent_ns, answered_ns=answered_ns, reply=reply, effects=effects
         )
+        self._stop_where_told(effects)
+
+    def _stop_where_told(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Stop):
                 self.stop(effect.reason, effect.detail)

@@ -125,6 +125,7 @@ class Scheduler:
         for step, sent_ns in progress.unconfirmed.items():
             look = Look(steps.device_of[step], step, sent_ns)
             self._watchlist.watch(look, progress.not_before_ns.get(look.device, 0))
+            self._budgets.record(steps.operation_of[step], Outcome.ACCEPTED, watched=True)
 
     @property
     def in_flight(self) -> int:
@@ -407,9 +408,10 @@ class Scheduler:
         device, lineup = self._device_of[step], self._lineup
         if self._troubles:
             self._troubles.pop(step, None)
-        effects = self._count(step, _OUTCOME_ACCEPTED, None)
+        watched = self._watches and self._watchlist.wants(self._steps.operation(step))
+        effects = self._count(step, _OUTCOME_ACCEPTED, None, watched=watched)
         due_ns = now_ns + self._settle_ns_of[step]
-        if self._watches and self._watchlist.wants(self._steps.operation(step)):
+        if watched:
             # The device keeps its place in its group until it has come back.
             self._watchlist.watch(Look(device, step, sent_ns), due_ns)
             return effects
@@ -430,19 +432,22 @@ class Scheduler:
             self._lineup.go_on(device, now_ns + settle_ns, now_ns)
         return effects
 
-    def _count(self, step: int, outcome: Outcome, reason: Reason | None) -> list[Effect]:
+    def _count(self, step: int, outcome: Outcome, reason: Reason | None, *, watched: bool = False) -> list[Effect]:
         self.counts[outcome] += 1
         effects: list[Effect] = [_new(Finish, (step, outcome, reason))]
         rollout = self._lineup.rollout
         if rollout is not None:
             rollout.count(self._device_of[step], outcome)
         if self._budgets.budgets:
-            self._budgets.record(self._steps.operation_of[step], outcome)
-            spent = self._budgets.spent()
-            if spent is not None and self._stop is None:
-                self.stop(StopReason.BUDGET_SPENT, spent)
-                effects.append(Stop(StopReason.BUDGET_SPENT, spent))
+            self._budgets.record(self._steps.operation_of[step], outcome, watched=watched)
+            self._mind_budgets(effects)
         return effects
+
+    def _mind_budgets(self, effects: list[Effect]) -> None:
+        spent = self._budgets.spent()
+        if spent is not None and self._stop is None:
+            self.stop(StopReason.BUDGET_SPENT, spent)
+            effects.append(Stop(StopReason.BUDGET_SPENT, spent))
 
     def _skip_rest(self, device: int, reason: Reason, effects: list[Effect], now_ns: int) -> None:
         rest = self._lineup.drop_rest(device, now_ns)
@@ -459,12 +464,12 @@ class Scheduler:
         """The devices to look for in the inventory now; `seen` is to be told of each."""
         return self._watchlist.due(now_ns)
 
-    def seen(self, look: Look, *, up: bool, changed_ns: int | None, now_ns: int) -> list[Effect]:
+    def seen(self, look: Look, *, up: bool | None, changed_ns: int | None, now_ns: int) -> list[Effect]:
         """What the inventory says of a device, and what that changes.
 
         Args:
             look: What was asked for.
-            up: Whether the device is up.
+            up: Whether the device is up; None where the inventory could not be read.
             changed_ns: When it last went up or down, None where that is not known.
             now_ns: The time now.
         """
@@ -475,6 +480,7 @@ class Scheduler:
         if came_back:
             self.counts[Outcome.ACCEPTED] -= 1
             self.counts[Outcome.CONFIRMED] += 1
+            self._budgets.confirmed(self._steps.operation_of[look.step])
             self._lineup.go_on(look.device, now_ns, now_ns)
             return [Finish(look.step, Outcome.CONFIRMED)]
         effects: list[Effect] = [Finish(look.step, Outcome.ACCEPTED, Reason.NOT_CONFIRMED)]
@@ -484,4 +490,6 @@ class Scheduler:
             self._skip_rest(look.device, Reason.NOT_CONFIRMED, effects, now_ns)
         else:
             self._lineup.go_on(look.device, now_ns, now_ns)
+        self._budgets.not_confirmed(self._steps.operation_of[look.step])
+        self._mind_budgets(effects)
         return effects

@@ -30,7 +30,8 @@ class Watchlist:
     """Which devices are looked for, and when.
 
     A device has come back where it is up and its status changed after the step was sent: it went down, and it is no
-    longer. It is looked for from the end of the settle time on, until it has come back or the limit is over.
+    longer. It is looked for from the end of the settle time on, until it has come back or the limit is over. Where the
+    inventory cannot be read, nothing is known of the device, and it is looked for up to twice as long.
     """
 
     def __init__(self, confirm: Confirm) -> None:
@@ -63,10 +64,12 @@ class Watchlist:
             looks.append(self._watched[heappop(self._due)[1]][0])
         return looks
 
-    def seen(self, look: Look, *, up: bool, changed_ns: int | None, now_ns: int) -> bool | None:
+    def seen(self, look: Look, *, up: bool | None, changed_ns: int | None, now_ns: int) -> bool | None:
         """What the inventory says of a device; whether it has come back, None where it is looked for again."""
-        came_back = up and changed_ns is not None and changed_ns > look.sent_ns
+        came_back = up is True and changed_ns is not None and changed_ns > look.sent_ns
         _, until_ns = self._watched[look.device]
+        if up is None:
+            until_ns += self._confirm.limit_ns
         if not came_back and now_ns < until_ns:
             heappush(self._due, (min(now_ns + self._confirm.every_ns, until_ns), look.device))
             return None

@@ -129,6 +129,35 @@ def test_a_budget_is_spent_when_its_limit_is_exceeded(budget: str, outcomes: str
     assert spent_after(budget, outcomes) == expected
 
 
+@pytest.mark.parametrize(
+    ("budget", "story", "expected"),
+    [
+        ("unknown>1", "wwwxx", "unknown>1: 2 of 3 finished steps unknown or not confirmed"),
+        ("unknown>1", "wwwxbx", "unknown>1: 2 of 3 finished steps unknown or not confirmed"),
+        ("failed>0", "wwxx", None),
+        (
+            "failed+unknown>40% after 4",
+            "wwwwxx",
+            "failed+unknown>40% after 4: 2 of 4 finished steps failed or unknown or not confirmed (50.00%)",
+        ),
+        # That a step was accepted ends no row while its device is watched: only that the device came back does.
+        ("consecutive>1", "wwxwx", "consecutive>1: 2 steps in a row failed or unknown or not confirmed"),
+        ("consecutive>1", "wwxbwx", None),
+    ],
+)
+def test_a_device_that_does_not_come_back_counts_as_unknown(budget: str, story: str, expected: str | None) -> None:
+    state = BudgetState([parse_budget(budget)])
+    for letter in story:
+        match letter:
+            case "w":
+                state.record(REBOOT, Outcome.ACCEPTED, watched=True)
+            case "b":
+                state.confirmed(REBOOT)
+            case _:
+                state.not_confirmed(REBOOT)
+    assert state.spent() == expected
+
+
 def test_what_was_spent_first_stays_told() -> None:
     state = BudgetState([parse_budget("unknown>1"), parse_budget("consecutive>1")])
     for outcome in (Outcome.FAILED, Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNKNOWN, Outcome.ACCEPTED):

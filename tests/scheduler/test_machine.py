@@ -606,6 +606,24 @@ def test_to_a_gate_it_is_unknown_how_a_device_is_that_did_not_come_back() -> Non
     assert machine.next(500 * SECOND) == Done(StopReason.GATE_FAILED)
 
 
+def test_devices_that_do_not_come_back_use_up_the_budget_of_the_unknown() -> None:
+    machine, look = looked_for("A reboot", "B reboot", abort_when="unknown>0")
+    effects = machine.seen(look, up=False, changed_ns=1, now_ns=500 * SECOND)
+    assert effects[-1] == Stop(StopReason.BUDGET_SPENT, "unknown>0: 1 of 1 finished steps unknown or not confirmed")
+    assert machine.stopping is StopReason.BUDGET_SPENT
+
+
+def test_a_budget_knows_the_steps_that_a_resume_watches() -> None:
+    outcomes = bytes([CODE[Outcome.ACCEPTED]] * 4)
+    progress = Progress(outcomes=outcomes, unconfirmed=dict.fromkeys(range(4), 3))
+    machine = scheduler(*fleet(4), **CONFIRM, abort_when="unknown>25%", progress=progress)
+    first, second, *_ = machine.looks(SECOND)
+    machine.seen(first, up=False, changed_ns=1, now_ns=500 * SECOND)
+    assert machine.stopping is None
+    machine.seen(second, up=False, changed_ns=1, now_ns=500 * SECOND)
+    assert machine.stopping is StopReason.BUDGET_SPENT
+
+
 def test_operations_that_are_not_to_be_confirmed_are_not() -> None:
     machine = scheduler("A sync", **CONFIRM)
     machine.next(0)

@@ -46,3 +46,19 @@ def test_a_device_that_is_down_or_did_not_change_is_looked_for_again_until_the_l
     (look,) = watchlist.due(1150 * NS_PER_S)
     assert watchlist.seen(look, up=False, changed_ns=None, now_ns=1150 * NS_PER_S) is False
     assert len(watchlist) == 0
+
+
+def test_that_the_inventory_cannot_be_read_says_nothing_of_a_device_for_as_long_again() -> None:
+    watchlist = watching()
+    for now_s in (1050, 1149, 1160, 1249):
+        (look,) = watchlist.due(now_s * NS_PER_S)
+        assert watchlist.seen(look, up=None, changed_ns=None, now_ns=now_s * NS_PER_S) is None
+    assert watchlist.next_look_ns == 1250 * NS_PER_S
+    (look,) = watchlist.due(1250 * NS_PER_S)
+    assert watchlist.seen(look, up=True, changed_ns=1001 * NS_PER_S, now_ns=1250 * NS_PER_S) is True
+
+
+def test_a_device_is_not_looked_for_any_longer_where_the_inventory_cannot_be_read_at_all() -> None:
+    watchlist = watching()
+    watchlist.due(1050 * NS_PER_S)
+    assert watchlist.seen(LOOK, up=None, changed_ns=None, now_ns=1250 * NS_PER_S) is False
