@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fleetops.control import DeviceFilter, find_devices
+from fleetops.errors import UsageError
 from fleetops.journal.evidence import Finding, record_findings, unknown_steps
 from fleetops.model import NS_PER_S, Outcome, Reason
 
@@ -43,7 +45,8 @@ def judge(step: UnknownStep, device: Device | None, usual_ns: int) -> Finding:
     state = "up" if device.status else "down"
     seen = f"{state}, last changed at {_moment(changed_ns)}, sent at {_moment(step.sent_ns)}"
     if changed_ns <= step.sent_ns:
-        doubt = "no change since"
+        whole_second = changed_ns % NS_PER_S == 0 and changed_ns > step.sent_ns - NS_PER_S
+        doubt = "in the same second, so perhaps before" if whole_second else "no change since"
     elif step.followed:
         doubt = "a later operation may have caused it"
     elif changed_ns > step.sent_ns + usual_ns:
@@ -81,10 +84,10 @@ async def reconcile(
         RunBusyError: A process drives the run.
         AbortedError: The inventory cannot be read.
         JournalError: The journal cannot be read or written.
-        UsageError: There is no such run.
+        UsageError: There is no such run, or no step of one of the devices is unknown.
     """
     path = state.journal_path(run_id)
-    steps = _chosen(unknown_steps(path), serials)
+    steps = _chosen(run_id, unknown_steps(path), serials)
     if not steps:
         return []
     lock = state.lock_run(run_id)
@@ -106,24 +109,42 @@ def assume(state: StateDir, run_id: str, assumption: Assumption, *, serials: Seq
     Raises:
         RunBusyError: A process drives the run.
         JournalError: The journal cannot be read or written.
-        UsageError: There is no such run.
+        UsageError: There is no such run, or no step of one of the devices is unknown.
     """
     path = state.journal_path(run_id)
-    steps = _chosen(unknown_steps(path), serials)
+    steps = _chosen(run_id, unknown_steps(path), serials)
     if not steps:
         return []
     lock = state.lock_run(run_id)
     try:
-        findings = [decide(step, assumption, getpass.getuser()) for step in steps]
+        findings = [decide(step, assumption, _operator()) for step in steps]
         record_findings(path, findings)
     finally:
         lock.release()
     return findings
 
 
-def _chosen(steps: list[UnknownStep], serials: Sequence[str]) -> list[UnknownStep]:
-    wanted = set(serials)
-    return [step for step in steps if not wanted or step.serial in wanted]
+def _chosen(run_id: str, steps: list[UnknownStep], serials: Sequence[str]) -> list[UnknownStep]:
+    """The steps of these devices, of all where there are none.
+
+    Raises:
+        UsageError: No step of one of the devices is unknown.
+    """
+    others = set(serials) - {step.serial for step in steps}
+    if others:
+        raise UsageError(
+            f"run {run_id} has no unknown step of {', '.join(sorted(others))}",
+            hint=f"`fleetops report {run_id} --outcome unknown` lists those that it has",
+        )
+    return [step for step in steps if not serials or step.serial in serials]
+
+
+def _operator() -> str:
+    """The login name of whoever decides; the number of the user where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _moment(moment_ns: int) -> str:

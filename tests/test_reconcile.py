@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pwd
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -39,7 +41,9 @@ def device(after_s: float | None, *, up: bool = True) -> Device:
         (device(100), False, Outcome.CONFIRMED, "it went down and came back"),
         (device(300), False, Outcome.CONFIRMED, "it went down and came back"),
         (device(301), False, Outcome.UNKNOWN, "too late to be its doing"),
-        (device(0), False, Outcome.UNKNOWN, "no change since"),
+        (device(0), False, Outcome.UNKNOWN, "in the same second, so perhaps before"),
+        (device(-0.25), False, Outcome.UNKNOWN, "no change since"),
+        (device(-1), False, Outcome.UNKNOWN, "no change since"),
         (device(-500), False, Outcome.UNKNOWN, "no change since"),
         (device(100, up=False), False, Outcome.UNKNOWN, "has not come back"),
         (device(100), True, Outcome.UNKNOWN, "a later operation may have caused it"),
@@ -115,6 +119,25 @@ def test_an_operator_decides_about_the_devices_that_are_named(state: StateDir) -
     assume(state, RUN_ID, Assumption.EXECUTED)
     assert outcomes(state)[0] == ("accepted", Reason.ASSUMED)
     assert assume(state, RUN_ID, Assumption.EXECUTED) == []
+
+
+def test_a_device_of_which_no_step_is_unknown_is_named_and_nothing_is_decided(state: StateDir) -> None:
+    with pytest.raises(UsageError, match="no unknown step of AB3, AB9") as raised:
+        assume(state, RUN_ID, Assumption.EXECUTED, serials=["AB1", "AB9", "AB3"])
+    assert raised.value.hint is not None
+    assert outcomes(state)[0] == ("unknown", "read_timeout")
+
+
+def test_whoever_has_no_login_name_is_on_record_by_number(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(_uid: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    (finding, _) = assume(state, RUN_ID, Assumption.EXECUTED)
+    assert finding.found == f"user {os.getuid()} decided that it was executed"
 
 
 def test_a_live_run_is_not_reconciled(state: StateDir) -> None:

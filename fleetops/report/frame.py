@@ -71,6 +71,9 @@ _RETRIES: Final = """
 SELECT step, answered_ns IS NOT NULL, http_status, coalesce(operation_id, ''), coalesce(detail, '')
 FROM attempt WHERE step >= :from_step AND step < :to_step AND attempt > 1 ORDER BY step, attempt
 """
+_EVIDENCE: Final = """
+SELECT step, found FROM evidence WHERE step >= :from_step AND step < :to_step ORDER BY rowid
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ def _slice(view: RunView, query: str, from_step: int, to_step: int) -> Slice:
         columns["run_id"] = [view.facts.run_id] * len(steps)
         if retries := reader.execute(_RETRIES, limits).fetchall():
             columns |= _with_retries(columns, retries, from_step)
+        if evidence := reader.execute(_EVIDENCE, limits).fetchall():
+            columns |= _with_evidence(columns, evidence, from_step)
         if "" in columns["outcome"]:
             tried = reader.execute(OPEN_TRIED, view.standing | limits).fetchall()
             columns |= _with_open_steps(view, columns, tried, from_step)
@@ -221,6 +226,17 @@ def _with_retries(
         if answered:
             statuses[at], ids[at], details[at] = status, operation_id, detail
     return dict(zip(names, cells, strict=True))
+
+
+def _with_evidence(
+    columns: Mapping[str, Sequence[Any]], evidence: Iterable[tuple[int, str]], from_step: int
+) -> dict[str, Sequence[Any]]:
+    """The details, led by what was found out last about a step after its run."""
+    found = {step - from_step: words for step, words in evidence}
+    details = [
+        f"{found[at]}; {said}".removesuffix("; ") if at in found else said for at, said in enumerate(columns["detail"])
+    ]
+    return {"detail": details}
 
 
 def _times(

@@ -125,6 +125,10 @@ def test_unknown_steps_are_reconciled_with_the_inventory(terminal: Terminal) -> 
     assert "ZQ000000001 reboot: confirmed" in ended.out
     assert "ZQ000000002 reboot: unknown" in ended.out
     assert ended.code == 5
+    rows = terminal("report", terminal.run_id()).out.splitlines()
+    assert "it went down and came back" in rows[1]
+    assert "no change since; " in rows[2]
+    assert terminal("reconcile", terminal.run_id(), "--serial", "ZQ000000003").code == 2
     ended = terminal("reconcile", terminal.run_id(), "--assume", "not-executed", "--format", "json")
     assert [found["outcome"] for found in json.loads(ended.out)] == ["failed"]
     assert ended.code == 1
