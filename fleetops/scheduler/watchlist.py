@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from fleetops.model import NS_PER_S
+
 if TYPE_CHECKING:
     from fleetops.model import Operation
     from fleetops.policy.settings import Confirm
@@ -32,6 +34,9 @@ class Watchlist:
     A device has come back where it is up and its status changed after the step was sent: it went down, and it is no
     longer. It is looked for from the end of the settle time on, until it has come back or the limit is over. Where the
     inventory cannot be read, nothing is known of the device, and it is looked for up to twice as long.
+
+    Services that tell times in whole seconds leave out when in its second a change came: one in the second of the send
+    counts, unless it is the change by which the device came back from its step before.
     """
 
     def __init__(self, confirm: Confirm) -> None:
@@ -39,6 +44,7 @@ class Watchlist:
         self._operations = frozenset(confirm.operations if confirm.enabled else ())
         self._watched: dict[int, tuple[Look, int]] = {}
         self._due: list[tuple[int, int]] = []
+        self._came_back_ns: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -66,7 +72,7 @@ class Watchlist:
 
     def seen(self, look: Look, *, up: bool | None, changed_ns: int | None, now_ns: int) -> bool | None:
         """What the inventory says of a device; whether it has come back, None where it is looked for again."""
-        came_back = up is True and changed_ns is not None and changed_ns > look.sent_ns
+        came_back = up is True and changed_ns is not None and self._is_after(changed_ns, look)
         _, until_ns = self._watched[look.device]
         if up is None:
             until_ns += self._confirm.limit_ns
@@ -74,4 +80,11 @@ class Watchlist:
             heappush(self._due, (min(now_ns + self._confirm.every_ns, until_ns), look.device))
             return None
         del self._watched[look.device]
+        if changed_ns is not None:
+            self._came_back_ns[look.device] = changed_ns
         return came_back
+
+    def _is_after(self, changed_ns: int, look: Look) -> bool:
+        if changed_ns % NS_PER_S:
+            return changed_ns > look.sent_ns
+        return changed_ns > look.sent_ns - NS_PER_S and changed_ns != self._came_back_ns.get(look.device)
