@@ -116,6 +116,7 @@ class Status(_Document):
     processes: int = Field(description="How many processes have driven it.")
     exit_code: ExitCode
     next_steps: list[NextCommand]
+    now: list[str] = Field(description="What it does and waits for, for people; empty where no process drives it.")
 
 
 class FoundProblem(_Document):

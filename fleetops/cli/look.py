@@ -134,6 +134,7 @@ def summary_text(summary: Summary) -> str:
         campaign=printable(summary.campaign),
         manifest=printable(summary.manifest),
         ended=printable(summary.ended),
+        now=tuple(map(printable, summary.now)),
     ).text()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
 import typer
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from fleetops.journal.evidence import Finding
     from fleetops.policy import Policy
 
+_ANSWER_S: Final = 3.0
+"""How long, in seconds, a live run's answer is waited for."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -53,10 +56,28 @@ def _state() -> StateDir:
 
 
 def _ask(run_id: str, action: Action, argument: str = "") -> None:
-    from fleetops.journal import ask
+    from fleetops.journal import Action, Heard, ask
 
-    ask(_state(), run_id, action, argument)
-    say(f"run {run_id} was asked to {action}{' ' + argument if argument else ''}")
+    match ask(_state(), run_id, action, argument, answer_s=_ANSWER_S), action:
+        case Heard.NO_CHANGE, Action.CONTINUE:
+            raise UsageError(
+                f"run {run_id} is not paused: there is nothing to continue",
+                hint=f"`fleetops status {run_id}` shows what it does and what it waits for",
+            )
+        case Heard.NO_CHANGE, _:
+            say(f"run {run_id} was paused already")
+        case Heard.DONE, Action.PAUSE:
+            say(f"run {run_id} is paused; what is in flight finishes")
+        case Heard.DONE, Action.CONTINUE:
+            say(f"run {run_id} goes on")
+        case Heard.DONE, Action.RATE:
+            say(f"run {run_id} sends at most {argument}")
+        case Heard.DONE, _:
+            say(f"run {run_id} has stopped")
+        case _, Action.ABORT:
+            say(f"run {run_id} stops once what is in flight is answered")
+        case _:
+            say(f"run {run_id} was asked, and has not answered yet; `fleetops status {run_id}` shows when it has")
 
 
 def pause(run_id: RunArgument) -> None:

@@ -2,7 +2,7 @@
 
 from fleetops.journal.claims import claim_devices
 from fleetops.journal.clock import RunClock
-from fleetops.journal.commands import Action, Command, Inbox, ask
+from fleetops.journal.commands import Action, Command, Heard, Inbox, ask
 from fleetops.journal.records import Journal, Loaded, NewRun, RunFacts
 from fleetops.journal.state import RunLock, StateDir, default_state_dir
 from fleetops.journal.store import RunStore, create_journal
@@ -10,6 +10,7 @@ from fleetops.journal.store import RunStore, create_journal
 __all__ = [
     "Action",
     "Command",
+    "Heard",
     "Inbox",
     "Journal",
     "Loaded",

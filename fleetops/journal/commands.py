@@ -7,11 +7,12 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fleetops.errors import JournalError, UsageError
 from fleetops.journal.store import connect
 from fleetops.policy import parse_rate
+from fleetops.scheduler import Event
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,13 @@ class Action(StrEnum):
 
 
 _KNOWN: Final = frozenset(Action)
+_LOOK_S: Final = 0.05
+_ANSWERS: Final = {
+    Action.PAUSE: (Event.PAUSED, Event.CONTINUED),
+    Action.CONTINUE: (Event.CONTINUED, Event.PAUSED),
+    Action.RATE: (Event.RATE,),
+}
+"""What a run tells that does as it is asked, and what it told last where it does the opposite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,25 @@ class Command:
     argument: str
 
 
-def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> None:
-    """Leave a command for the process that drives a run.
+class Heard(StrEnum):
+    """What came of asking a live run for something."""
+
+    DONE = "done"
+    NO_CHANGE = "no_change"
+    """The run was so already: paused, or not."""
+    NO_ANSWER = "no_answer"
+    """The process that drives it has not said anything in time."""
+
+
+def ask(state: StateDir, run_id: str, action: Action, argument: str = "", *, answer_s: float = 0.0) -> Heard:
+    """Ask the process that drives a run for something; what it answers in time.
+
+    Args:
+        state: Where the runs are.
+        run_id: The run.
+        action: What.
+        argument: The rate, for `Action.RATE`; else empty.
+        answer_s: How long to wait for an answer, in seconds; the process looks for commands twice a second.
 
     Raises:
         UsageError: There is no such run, no process drives it, or the rate is none.
@@ -66,6 +91,7 @@ def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> Non
                 hint=f"`fleetops status {run_id}` shows how it stands, `fleetops resume {run_id}` goes on with it",
             )
         try:
+            before = _told_last(connection, action)
             connection.execute(
                 "INSERT INTO command (asked_ns, action, argument) VALUES (?, ?, ?)", (time.time_ns(), action, argument)
             )
@@ -74,6 +100,40 @@ def ask(state: StateDir, run_id: str, action: Action, argument: str = "") -> Non
                 f"the journal {path} cannot be written: {error}",
                 hint="check the rights and the free space of the state directory",
             ) from None
+        deadline_s = time.monotonic() + answer_s
+        while time.monotonic() < deadline_s:
+            if _has_answered(connection, action, before) or (action is Action.ABORT and not state.is_live(run_id)):
+                return Heard.DONE
+            time.sleep(_LOOK_S)
+    was_paused = before.event is Event.PAUSED
+    as_it_was = (action is Action.PAUSE and was_paused) or (action is Action.CONTINUE and not was_paused)
+    return Heard.NO_CHANGE if as_it_was else Heard.NO_ANSWER
+
+
+class _Told(NamedTuple):
+    """What a run told: the row of its journal, and the event; none where it has told nothing."""
+
+    row: int
+    event: Event | None
+
+
+def _told_last(connection: sqlite3.Connection, action: Action) -> _Told:
+    """What the process that drives the run told last of what an action is about."""
+    events = _ANSWERS.get(action, ())
+    row = connection.execute(
+        f"SELECT rowid, event FROM event WHERE process = (SELECT max(process) FROM process) "  # noqa: S608 - holes
+        f"AND event IN ({', '.join('?' * len(events))}) ORDER BY rowid DESC LIMIT 1",
+        events,
+    ).fetchone()
+    return _Told(0, None) if row is None else _Told(row[0], Event(row[1]))
+
+
+def _has_answered(connection: sqlite3.Connection, action: Action, before: _Told) -> bool:
+    try:
+        told = _told_last(connection, action)
+    except sqlite3.Error:
+        return False
+    return told.row > before.row and told.event is _ANSWERS[action][0]
 
 
 class Inbox:

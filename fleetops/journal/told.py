@@ -29,7 +29,7 @@ _LEVELS: Final = {
     Outcome.SKIPPED: WARNING,
     Outcome.NOT_STARTED: WARNING,
 }
-_ALARMING: Final = frozenset({Event.GATE_FAILED, Event.PAUSED, Event.OUTAGE, Event.WINDOW_CLOSED})
+_ALARMING: Final = frozenset({Event.GATE_FAILED, Event.PAUSED, Event.OUTAGE, Event.WINDOW_CLOSED, Event.WINDOW_IGNORED})
 
 
 class ToldJournal:

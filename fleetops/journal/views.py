@@ -17,7 +17,7 @@ from fleetops.journal.readonly import connect_readonly, unreadable
 from fleetops.journal.store import read_facts
 from fleetops.model import NS_PER_S, Outcome, Reason, ReplyKind
 from fleetops.policy import Policy
-from fleetops.scheduler import StopReason
+from fleetops.scheduler import Event, Notice, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from fleetops.journal.state import StateDir
 
 _NS_PER_MS: Final = 1_000_000
-_RATE_OVER_S: Final = 10
+RATE_OVER_S: Final = 10
+"""Over how many seconds the rate of a live run is taken."""
+_EVENTS: Final = frozenset(Event)
 _MAY_HAVE_RUN: Final = ", ".join(f"'{kind}'" for kind in ReplyKind if kind.may_have_run)
 
 OPEN_TRIED: Final = f"""
@@ -305,13 +307,16 @@ class RunView:
         if not self.processes:
             return None
         first, last = self.processes[0], self.processes[-1]
-        ended_ns = self._now_ns() if self.state is RunState.RUNNING else last.ended_ns
+        ended_ns = self.now_ns if self.state is RunState.RUNNING else last.ended_ns
         if ended_ns is None:
             return None
         return self.elapsed_ns(first.started_ns, first.process, ended_ns, last.process)
 
-    def _now_ns(self) -> int | None:
-        """The time now by the last process's clock; None where that was of an earlier boot."""
+    @property
+    def now_ns(self) -> int | None:
+        """The time now by the last process's clock; None where there is none, or that was of an earlier boot."""
+        if not self.processes:
+            return None
         last = self.processes[-1]
         return since_boot_ns() + last.wall_minus_boot_ns if last.boot_id == boot_id() else None
 
@@ -370,9 +375,34 @@ class RunView:
                 )
             ]
 
-    def recent_rate_per_s(self, over_s: int = _RATE_OVER_S) -> float:
+    @cached_property
+    def happenings(self) -> list[Notice]:
+        """What happened to the run as a whole since its last process took it up, in order."""
+        if not self.processes:
+            return []
+        with self.reading() as reader:
+            rows = reader.execute(
+                "SELECT at_ns, event, detail FROM event WHERE process = ? ORDER BY rowid",
+                (self.processes[-1].process,),
+            ).fetchall()
+        # What a newer version tells of and this one does not know is left out.
+        return [Notice(at_ns, Event(event), detail) for at_ns, event, detail in rows if event in _EVENTS]
+
+    def recent_throttled(self, over_s: int = RATE_OVER_S) -> int:
+        """How many answers of the last seconds were 429; 0 where nothing runs."""
+        now_ns = self.now_ns if self.state is RunState.RUNNING else None
+        if now_ns is None:
+            return 0
+        with self.reading() as reader:
+            row = reader.execute(
+                "SELECT count(*) FROM attempt WHERE process = ? AND intent_ns > ? AND http_status = 429",
+                (self.processes[-1].process, now_ns - over_s * NS_PER_S),
+            ).fetchone()
+        return int(row[0])
+
+    def recent_rate_per_s(self, over_s: int = RATE_OVER_S) -> float:
         """Sends per second over the last seconds, retries included; 0 where nothing runs."""
-        now_ns = self._now_ns() if self.state is RunState.RUNNING else None
+        now_ns = self.now_ns if self.state is RunState.RUNNING else None
         if now_ns is None:
             return 0.0
         with self.reading() as reader:

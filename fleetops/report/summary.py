@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from fleetops.journal.views import BY_REQUEST, RunState
 from fleetops.model import NS_PER_S, Outcome, Reason
+from fleetops.report.standing import standing
 from fleetops.scheduler import StopReason
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Summary:
         processes: How many processes have driven it.
         exit_code: Its exit code.
         next_steps: What to do next.
+        now: What it does, and what it waits for, a line each; empty where no process drives it.
     """
 
     run_id: str
@@ -83,6 +85,7 @@ class Summary:
     processes: int
     exit_code: ExitCode
     next_steps: tuple[NextStep, ...]
+    now: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The summary in plain lines."""
@@ -101,7 +104,7 @@ class Summary:
         if self.took_ns is not None:
             over = f" in {self.processes} sittings" if self.processes > 1 else ""
             lines.append(_labelled("took", f"{rounded_duration(self.took_ns)}{over}"))
-        return lines
+        return [*lines, *(_labelled("" if at else "now", line) for at, line in enumerate(self.now))]
 
     def _table(self) -> list[str]:
         width = max(len(f"{self.steps:,}"), len("steps"))
@@ -142,6 +145,7 @@ def summarise(view: RunView) -> Summary:
         processes=len(view.processes),
         exit_code=view.exit_code(),
         next_steps=_next_steps(view),
+        now=standing(view),
     )
 
 

@@ -193,6 +193,9 @@ class Session:
         if before is not None:
             # Whoever resumes after a stop has looked at why, and lets the run go on: that is on record.
             journal.happened([Notice(clock.now_ns(), Event.RESUMED, f"after {before.replace('_', ' ')}")])
+        if loaded.policy.window and not heed_window:
+            windows = ", ".join(map(str, loaded.policy.window))
+            journal.happened([Notice(clock.now_ns(), Event.WINDOW_IGNORED, windows)])
         scheduler = Scheduler(
             loaded.steps,
             loaded.policy,

@@ -151,6 +151,7 @@ class Event(StrEnum):
     RATE = "rate"
     WINDOW_OPEN = "window_open"
     WINDOW_CLOSED = "window_closed"
+    WINDOW_IGNORED = "window_ignored"
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,15 +99,19 @@ def test_a_live_run_is_paused_slowed_and_aborted_from_elsewhere(terminal: Termin
     reader = threading.Thread(target=lambda: lines.extend(running.stderr or []))
     reader.start()
     assert terminal("status", run_id).out.startswith(f"Run {run_id} (manifest): running")
-    assert terminal("pause", run_id).code == 0
+    assert terminal("continue", run_id).code == 2
+    assert "is paused; what is in flight finishes" in terminal("pause", run_id).err
+    assert f"paused: by the operator; `fleetops continue {run_id}`" in terminal("status", run_id).out
     in_a_second(lambda: any("paused" in line for line in lines))
     paused_at = len(requests)
     time.sleep(0.5)
     assert len(requests) == paused_at
-    assert terminal("rate", run_id, "50/s").code == 0
-    assert terminal("continue", run_id).code == 0
+    assert "was paused already" in terminal("pause", run_id).err
+    assert "sends at most 50/s" in terminal("rate", run_id, "50/s").err
+    assert "goes on" in terminal("continue", run_id).err
+    assert "; 50/s asked for" in terminal("status", run_id).out
     in_a_second(lambda: len(requests) > paused_at + 5)
-    assert terminal("abort", run_id).code == 0
+    assert "has stopped" in terminal("abort", run_id).err
     assert running.wait(timeout=20) == 4
     reader.join(timeout=20)
     running.stderr.close()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetops.errors import JournalError, UsageError
-from fleetops.journal import Action, Command, Inbox, ask
+from fleetops.journal import Action, Command, Heard, Inbox, ask
 from tests.journal.runs import RUN_ID, create, new_run, open_store, rows, state_dir
 
 if TYPE_CHECKING:
@@ -40,6 +40,52 @@ def test_what_a_newer_version_asks_for_is_left_alone(tmp_path: Path) -> None:
         store._connection.execute("DROP TABLE command")
         assert inbox.new() == []
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("told", "action", "answer", "heard"),
+    [
+        ([], Action.PAUSE, "paused", Heard.DONE),
+        (["paused"], Action.CONTINUE, "continued", Heard.DONE),
+        (["gate_failed", "paused"], Action.CONTINUE, "continued", Heard.DONE),
+        (["rate"], Action.RATE, "rate", Heard.DONE),
+        (["paused"], Action.PAUSE, None, Heard.NO_CHANGE),
+        ([], Action.CONTINUE, None, Heard.NO_CHANGE),
+        (["paused", "continued"], Action.CONTINUE, "wave_started", Heard.NO_CHANGE),
+        (["paused", "continued"], Action.PAUSE, None, Heard.NO_ANSWER),
+        (["paused"], Action.CONTINUE, None, Heard.NO_ANSWER),
+        ([], Action.RATE, "paused", Heard.NO_ANSWER),
+        ([], Action.ABORT, "paused", Heard.NO_ANSWER),
+    ],
+)
+def test_what_the_run_tells_since_is_its_answer(
+    told: list[str], action: Action, answer: str | None, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_dir(tmp_path)
+    create(state, new_run(rows(1)))
+    store = open_store(state)
+    store.begin(store.load(now_ns=1).policy, now_ns=1)
+    insert = "INSERT INTO event SELECT 1, max(process), ?, '' FROM process"
+    for event in told:
+        store._connection.execute(insert, (event,))
+
+    def answers(_wait_s: float) -> None:
+        if answer is not None:
+            store._connection.execute(insert, (answer,))
+
+    # The process answers while it is waited for.
+    monkeypatch.setattr("time.sleep", answers)
+    argument = "5/s" if action is Action.RATE else ""
+    assert ask(state, RUN_ID, action, argument, answer_s=0.05) is heard
+    store.close()
+
+
+def test_a_run_that_is_over_has_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_dir(tmp_path)
+    create(state, new_run(rows(1)))
+    store = open_store(state)
+    monkeypatch.setattr("time.sleep", lambda _wait_s: store.close())
+    assert ask(state, RUN_ID, Action.ABORT, answer_s=5) is Heard.DONE
 
 
 def test_nobody_is_asked_where_nobody_drives_the_run(tmp_path: Path) -> None:

@@ -92,6 +92,9 @@ class Made:
             detail,
         )
 
+    def event(self, event: str, detail: str = "", *, at_ns: int = T0 + S) -> None:
+        self._write("INSERT INTO event SELECT ?, max(process), ?, ? FROM process", at_ns, event, detail)
+
     def result(
         self, step: int, outcome: Outcome, reason: str | None = None, *, at_ns: int = T0 + 2 * S, process: int = 1
     ) -> None:
