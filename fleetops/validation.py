@@ -95,6 +95,7 @@ def validate(
     steps = steps_of(manifest, policy)
     campaign = Campaign(manifest, policy, steps, excluded(policy, steps.serials))
     _check_size(campaign)
+    _warn(campaign)
     return campaign
 
 
@@ -107,6 +108,24 @@ def _check_size(campaign: Campaign) -> None:
             f"the campaign has {campaign.devices:,} devices, more than the {most:,} that are allowed",
             "check that this is the right manifest; --max-devices raises the limit",
         )
+
+
+def _warn(campaign: Campaign) -> None:
+    """Add to the manifest's warnings what of the policy comes to nothing on its devices."""
+    policy, serials = campaign.policy, campaign.steps.serials
+    found = [
+        (f"the {name} pattern {pattern!r} matches no device", "it has to match a whole serial number: AB.*")
+        for name, patterns in (("allow", policy.allow), ("deny", policy.deny))
+        for pattern in patterns
+        if not any(map(re.compile(pattern).fullmatch, serials))
+    ]
+    if serials and not campaign.devices:
+        found.append(("every device is left out: nothing is sent", "look at `allow` and `deny`"))
+    if policy.group_cap is not None and not any(campaign.steps.groups):
+        found.append(("there is a group cap, and no device has a group", "name the groups in a column `group`"))
+    for message, hint in found:
+        problem = Problem(Severity.WARNING, "no-effect", message, campaign.manifest.source, hint=hint)
+        campaign.warnings.add(problem)
 
 
 def _invalid(campaign: Campaign, code: str, message: str, hint: str) -> InvalidInputError:

@@ -32,3 +32,38 @@ def test_a_serial_pattern_of_the_options_counts_for_the_manifest(tmp_path: Path)
     with pytest.raises(InvalidInputError):
         validate(source)
     assert validate(source, options={"serial_pattern": "[a-z/]+"}).devices == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        ({}, []),
+        (
+            {"allow": ["A.*", "X.*"], "deny": "AB9"},
+            ["the allow pattern 'X.*' matches", "the deny pattern 'AB9' matches"],
+        ),
+        ({"deny": ".*"}, ["every device is left out"]),
+        ({"group_cap": 2}, ["there is a group cap, and no device has a group"]),
+    ],
+)
+def test_what_of_the_policy_comes_to_nothing_is_warned_of(
+    options: dict[str, object], messages: list[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "m.csv"
+    source.write_text("serial_number,operation\nAB1,reboot\nAB2,reboot\n", encoding="utf-8")
+    warnings = validate(str(source), options=options).warnings
+    assert not warnings.errors
+    assert [problem.code for problem in warnings.listed] == ["no-effect"] * len(messages)
+    for problem, message in zip(warnings.listed, messages, strict=True):
+        assert problem.message.startswith(message)
+        assert problem.hint
+
+
+@pytest.mark.parametrize("pattern", ["AB*", "A*1", "*", "AB-*"])
+def test_a_pattern_of_a_shell_is_refused(pattern: str, tmp_path: Path) -> None:
+    source = tmp_path / "m.csv"
+    source.write_text("serial_number,operation\nAB1,reboot\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError) as raised:
+        validate(str(source), options={"deny": pattern})
+    (problem,) = raised.value.problems.listed
+    assert "regular expression" in problem.message

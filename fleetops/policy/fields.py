@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from fleetops.policy.budget import Budget, format_percent, parse_budget, parse_percent_ppm
 from fleetops.policy.units import Rate, format_duration, parse_duration_ns, parse_rate
@@ -199,5 +199,19 @@ def _read_patterns(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_read_patterns)]
+_LIKE_A_SHELLS: Final = re.compile(r"(?<!\\)[\w-]\*")
+
+
+def _check_serials_pattern(pattern: str) -> str:
+    """Refuse `AB*`: as a regular expression it leaves ABC1 alone, which whoever denies it would not expect."""
+    if _LIKE_A_SHELLS.search(pattern):
+        raise ValueError(
+            f"{pattern[:40]!r} looks like a pattern of a shell, and is a regular expression: write .* for anything"
+        )
+    return pattern
+
+
+SerialsPattern = Annotated[Pattern, AfterValidator(_check_serials_pattern)]
+
+Patterns = Annotated[tuple[SerialsPattern, ...], BeforeValidator(_read_patterns)]
 """Regular expressions, each for a whole serial number."""
