@@ -37,6 +37,7 @@ class ReportedRun(_Document):
     started_at: str | None
     finished_at: str | None
     outcomes: dict[Outcome, int] = Field(description="Steps by outcome.")
+    policy: dict[str, Any] = Field(description="The settings that the run goes on with, as in a policy file.")
 
 
 class ReportedStep(_Document):

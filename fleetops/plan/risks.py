@@ -131,7 +131,8 @@ def _of_devices(policy: Policy, devices: int) -> Iterator[Risk]:
     if policy.offline is Offline.SEND:
         yield Risk(
             code="offline-devices",
-            message="devices that are offline are sent to as well; when such an operation runs is not known",
+            message="devices that are offline are sent to as well: such an operation may run whenever the device is "
+            "back, later than the maintenance window",
             hint="set `offline: skip` or `offline: fail` to have the inventory read before the run",
         )
     if devices > _MANY_DEVICES and policy.waves is None and not policy.abort_when:

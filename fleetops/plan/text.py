@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fleetops.plan.wording import counted, span
+from fleetops.policy.safety import safety_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -92,6 +93,10 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  sends        {said.sends:,}, {said.most_in_flight:,} under way at once"
     yield f"  outcomes     {', '.join(f'{count:,} {worded(name)}' for name, count in said.outcomes.items())}"
     yield f"  disturbed    {said.peak_disturbed:,} devices at once at most, {span(said.peak_at_s)} after the start"
+    yield ""
+    yield "Safety"
+    for name, words in safety_in_words(plan.settings):
+        yield f"  {name:<12} {printable(words)}"
     yield from _bounds(said)
     yield from _parts(said)
     if plan.risks:

@@ -4,7 +4,7 @@ One object, `schema` first, so that a reader knows what it has before it reads o
 
     {"schema": "fleetops-report/1",
      "run": {"run_id", "campaign", "manifest", "manifest_sha256", "base_url", "created_at", "state", "exit_code",
-             "started_at", "finished_at", "outcomes": {outcome: count}},
+             "started_at", "finished_at", "outcomes": {outcome: count}, "policy": {the settings}},
      "steps": [{the columns of the CSV report but run_id, "note", "carried": {column: cell}}]}
 
 Times are RFC 3339 in UTC. What is not known, or does not apply, is null. `run` is about the whole run, also where only
@@ -69,4 +69,5 @@ def run_facts(view: RunView) -> dict[str, Any]:
         "started_at": view.started_at,
         "finished_at": view.finished_at,
         "outcomes": view.outcomes,
+        "policy": json.loads(view.policy.to_json()),
     }

@@ -10,6 +10,7 @@ from fleetops.page import Chart, Facts, Notes, Page, Section, Table, Text
 from fleetops.plan import compare_with_run
 from fleetops.plan.text import printable, worded
 from fleetops.plan.wording import counted, span
+from fleetops.policy.safety import safety_in_words
 from fleetops.report.html.figures import LATENCY_UNIT_S, read_figures
 from fleetops.report.summary import rounded_duration, summarise
 from fleetops.version import __version__
@@ -102,6 +103,8 @@ def _standing(view: RunView, figures: Figures, summary: Summary) -> Iterator[Par
             if count
         ],
     )
+    yield Text("What kept it from doing harm, as its last process had it set:")
+    yield Facts([(name.capitalize(), printable(words)) for name, words in safety_in_words(view.policy)])
     if summary.next_steps:
         yield Text("Next:")
         yield Notes([(step.command, step.why) for step in summary.next_steps])

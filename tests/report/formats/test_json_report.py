@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetops.journal.views import RunView
 from fleetops.model import Outcome
+from fleetops.policy import Policy
 from fleetops.report.formats.json_report import write_json
 from fleetops.report.frame import COLUMNS
 from fleetops.scheduler import StopReason
@@ -43,6 +44,7 @@ def test_the_run_and_its_steps_are_there_under_a_versioned_schema(tmp_path: Path
         "started_at": "2026-01-02T03:00:00.000Z",
         "finished_at": "2026-01-02T03:01:00.000Z",
         "outcomes": {"accepted": 1, "confirmed": 0, "failed": 0, "unknown": 0, "skipped": 1, "not_started": 0},
+        "policy": json.loads(Policy().to_json()),
     }
     first, second = report["steps"]
     assert list(first) == [*(name for name in COLUMNS if name != "run_id"), "note", "carried"]
