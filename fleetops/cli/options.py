@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import wraps
@@ -123,12 +124,17 @@ OVERRIDES: Final = {
         _TEXTS, "--abort-when", '"failed>5% after 100"', "Stop when that much goes wrong.", ("abort_when",)
     ),
     "group_cap": Override(_TEXT, "--group-cap", "2|5%", "Devices of a group disturbed at once.", ("group_cap",)),
-    "preflight": Override(_FLAG, "--preflight", None, "Look devices up before anything is sent.", ("preflight",)),
+    "preflight": Override(
+        _FLAG, "--preflight/--no-preflight", None, "Look devices up before anything is sent.", ("preflight",)
+    ),
     "offline": Override(_TEXT, "--offline", "send|skip|fail", "What to do about devices that are down.", ("offline",)),
-    "confirm": Override(_FLAG, "--confirm", None, "Watch devices until they are back.", ("confirm", "enabled")),
+    "confirm": Override(
+        _FLAG, "--confirm/--no-confirm", None, "Watch devices until they are back.", ("confirm", "enabled")
+    ),
     "max_devices": Override(_NUMBER, "--max-devices", "N", "Refuse a larger campaign.", ("max_devices",)),
     "allow": Override(_TEXTS, "--allow", "PATTERN", "Only devices that match.", ("allow",)),
     "deny": Override(_TEXTS, "--deny", "PATTERN", "No device that matches.", ("deny",)),
+    "settings": Override(_TEXTS, "--set", "KEY=VALUE", "Any setting, such as confirm.limit=5m or waves=null.", ()),
 }
 
 
@@ -190,12 +196,29 @@ def _put(layer: dict[str, Any], name: str, path: tuple[str, ...], value: Any) ->
                 below[which.strip() or "read"] = duration.strip()
         case "resend":
             layer.setdefault("resend", {}).update(dict.fromkeys(value, True))
+        case "settings":
+            for part in value:
+                key, _, text = part.partition("=")
+                _put_at(layer, [word.strip() for word in key.split(".")], _value(text.strip()))
         case _:
-            *above, key = path
-            below = layer
-            for part in above:
-                below = below.setdefault(part, {})
-            below[key] = value
+            _put_at(layer, path, value)
+
+
+def _put_at(layer: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *above, key = path
+    for word in above:
+        below = layer.get(word)
+        layer[word] = dict(below) if isinstance(below, dict) else {}
+        layer = layer[word]
+    layer[key] = value
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, null, a list or a mapping as JSON has them; any other text as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _check(layer: dict[str, Any]) -> None:
