@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 from fleetops.control import DeviceFilter, find_devices
 from fleetops.errors import UsageError
 from fleetops.journal.evidence import Finding, record_findings, unknown_steps
+from fleetops.journal.store import no_such_run
 from fleetops.model import NS_PER_S, Outcome, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from fleetops.control import Device, Inventory
     from fleetops.journal import StateDir
@@ -86,21 +89,17 @@ async def reconcile(
         JournalError: The journal cannot be read or written.
         UsageError: There is no such run, or no step of one of the devices is unknown.
     """
-    path = state.journal_path(run_id)
-    steps = _chosen(run_id, unknown_steps(path), serials)
-    if not steps:
-        return []
-    lock = state.lock_run(run_id)
-    try:
+    with _held(state, run_id) as path:
+        steps = _chosen(run_id, unknown_steps(path), serials)
+        if not steps:
+            return []
         since = datetime.fromtimestamp(min(step.sent_ns for step in steps) // NS_PER_S, tz=UTC)
         devices = await find_devices(
             inventory, sorted({step.serial for step in steps}), DeviceFilter(last_status_change_from=since)
         )
         findings = [judge(step, devices.get(step.serial), step.settle_ns + limit_ns) for step in steps]
         record_findings(path, findings)
-    finally:
-        lock.release()
-    return findings
+        return findings
 
 
 def assume(state: StateDir, run_id: str, assumption: Assumption, *, serials: Sequence[str] = ()) -> list[Finding]:
@@ -111,17 +110,28 @@ def assume(state: StateDir, run_id: str, assumption: Assumption, *, serials: Seq
         JournalError: The journal cannot be read or written.
         UsageError: There is no such run, or no step of one of the devices is unknown.
     """
+    with _held(state, run_id) as path:
+        findings = [decide(step, assumption, _operator()) for step in _chosen(run_id, unknown_steps(path), serials)]
+        record_findings(path, findings)
+        return findings
+
+
+@contextmanager
+def _held(state: StateDir, run_id: str) -> Iterator[Path]:
+    """Hold a run, so that nobody resumes it meanwhile; its journal.
+
+    Raises:
+        RunBusyError: A process drives it.
+        UsageError: There is no such run.
+    """
     path = state.journal_path(run_id)
-    steps = _chosen(run_id, unknown_steps(path), serials)
-    if not steps:
-        return []
+    if not path.exists():
+        raise no_such_run(run_id)
     lock = state.lock_run(run_id)
     try:
-        findings = [decide(step, assumption, _operator()) for step in steps]
-        record_findings(path, findings)
+        yield path
     finally:
         lock.release()
-    return findings
 
 
 def _chosen(run_id: str, steps: list[UnknownStep], serials: Sequence[str]) -> list[UnknownStep]:

@@ -13,6 +13,7 @@ from fleetops.control import Device, DeviceFilter
 from fleetops.errors import RunBusyError, UsageError
 from fleetops.journal import NewRun, RunFacts, StateDir, create_journal
 from fleetops.journal.evidence import UnknownStep
+from fleetops.journal.views import RunView
 from fleetops.model import NS_PER_S, Operation, Outcome, Reason, Steps
 from fleetops.policy import DEFAULTS
 from fleetops.reconcile import Assumption, assume, judge, reconcile
@@ -119,6 +120,51 @@ def test_an_operator_decides_about_the_devices_that_are_named(state: StateDir) -
     assume(state, RUN_ID, Assumption.EXECUTED)
     assert outcomes(state)[0] == ("accepted", Reason.ASSUMED)
     assert assume(state, RUN_ID, Assumption.EXECUTED) == []
+
+
+@pytest.fixture
+def crashed(tmp_path: Path) -> StateDir:
+    """A run whose process died: two devices with a reset that is not answered and a step that was to follow it."""
+    state = StateDir(tmp_path)
+    state.prepare()
+    rows = [(serial, operation, 0) for operation in (Operation.FACTORY, Operation.SYNC) for serial in ("AB1", "AB2")]
+    facts = RunFacts(RUN_ID, "m.csv", "d", "", "http://127.0.0.1:1", SENT)
+    create_journal(state.journal_path(RUN_ID), NewRun(facts, DEFAULTS, Steps.of(rows)))
+    with closing(sqlite3.connect(state.journal_path(RUN_ID))) as journal, journal:
+        journal.execute(
+            "INSERT INTO process VALUES (1, 7, '1', '', 0, ?, ?, NULL, NULL, '')", (SENT, DEFAULTS.to_json())
+        )
+        for step in range(2):
+            journal.execute("INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, 1, 1, ?)", (step, SENT))
+    return state
+
+
+def test_what_a_process_that_died_left_is_reconciled_before_any_resume(crashed: StateDir) -> None:
+    shelf = Shelf({"AB1": device(100)})
+
+    async def look() -> list[Outcome]:
+        return [finding.outcome for finding in await reconcile(crashed, RUN_ID, shelf, limit_ns=600 * NS_PER_S)]
+
+    assert anyio.run(look) == [Outcome.CONFIRMED, Outcome.UNKNOWN]
+    with RunView.open(crashed, RUN_ID) as view:
+        assert {outcome: count for outcome, count in view.outcomes.items() if count} == {
+            Outcome.CONFIRMED: 1,
+            Outcome.UNKNOWN: 1,
+            Outcome.NOT_STARTED: 2,
+        }
+
+
+def test_what_was_not_executed_ends_its_device_as_a_failure_does(crashed: StateDir) -> None:
+    assume(crashed, RUN_ID, Assumption.NOT_EXECUTED, serials=["AB2"])
+    with RunView.open(crashed, RUN_ID) as view:
+        assert view.tally == {
+            (Outcome.UNKNOWN, Reason.CRASHED): 1,
+            (Outcome.FAILED, Reason.ASSUMED): 1,
+            (Outcome.SKIPPED, Reason.EARLIER_STEP_FAILED): 1,
+            (Outcome.NOT_STARTED, Reason.INTERRUPTED): 1,
+        }
+    assume(crashed, RUN_ID, Assumption.EXECUTED)
+    assert len(outcomes(crashed)) == 3
 
 
 def test_a_device_of_which_no_step_is_unknown_is_named_and_nothing_is_decided(state: StateDir) -> None:

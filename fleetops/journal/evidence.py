@@ -10,17 +10,35 @@ from typing import TYPE_CHECKING, Final
 
 from fleetops.errors import JournalError
 from fleetops.journal.store import connect, damaged
-from fleetops.model import Operation, Outcome, Reason
+from fleetops.model import Operation, Outcome, Reason, ReplyKind
+from fleetops.policy import Policy
+from fleetops.policy.settings import OnFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_UNKNOWN: Final = """
-SELECT s.step, d.serial, s.operation, s.settle_ns, max(coalesce(a.sent_ns, a.intent_ns)),
-       EXISTS (SELECT 1 FROM step later JOIN attempt USING (step) WHERE later.device = s.device AND later.step > s.step)
+_MAY_HAVE_RUN: Final = ", ".join(f"'{kind}'" for kind in ReplyKind if kind.may_have_run)
+_COLUMNS: Final = """
+s.step, d.serial, s.operation, s.settle_ns, max(coalesce(a.sent_ns, a.intent_ns)),
+EXISTS (SELECT 1 FROM step later JOIN attempt USING (step) WHERE later.device = s.device AND later.step > s.step)
+"""
+_UNKNOWN: Final = f"""
+SELECT {_COLUMNS}, 0
 FROM result r JOIN step s USING (step) JOIN device d USING (device) JOIN attempt a USING (step)
-WHERE r.outcome = 'unknown' GROUP BY s.step ORDER BY s.step
+WHERE r.outcome = 'unknown' GROUP BY s.step
+UNION ALL
+SELECT {_COLUMNS}, 1
+FROM attempt a JOIN step s USING (step) JOIN device d USING (device)
+WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.step = s.step) GROUP BY s.step
+HAVING max(a.answered_ns IS NULL) OR max(a.kind IN ({_MAY_HAVE_RUN}))
+ORDER BY 1
+"""  # noqa: S608 - made of constants
+_SKIP_REST: Final = """
+INSERT INTO result
+SELECT later.step, 'skipped', 'earlier_step_failed', ?, (SELECT max(process) FROM process)
+FROM step s JOIN step later ON later.device = s.device AND later.step > s.step
+WHERE s.step = ? AND NOT EXISTS (SELECT 1 FROM result r WHERE r.step = later.step)
 """
 
 
@@ -35,6 +53,7 @@ class UnknownStep:
         settle_ns: How long the device is left alone after it.
         sent_ns: When it was sent last.
         followed: Whether a later step of the device was sent.
+        is_open: Whether it has no outcome yet: its process died, or was stopped before it could be sent again.
     """
 
     step: int
@@ -43,6 +62,7 @@ class UnknownStep:
     settle_ns: int
     sent_ns: int
     followed: bool
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ class Finding:
 
 
 def unknown_steps(path: Path) -> list[UnknownStep]:
-    """The steps of a run whose outcome is unknown, in manifest order.
+    """The steps of a run whose outcome is unknown, in manifest order, those included that a resume would take up.
 
     Raises:
         UsageError: There is no such run.
@@ -75,28 +95,44 @@ def unknown_steps(path: Path) -> list[UnknownStep]:
         except sqlite3.Error as error:
             raise damaged(path, error) from None
     return [
-        UnknownStep(step, serial, Operation(operation), settle_ns, sent_ns, bool(followed))
-        for step, serial, operation, settle_ns, sent_ns, followed in rows
+        UnknownStep(step, serial, Operation(operation), settle_ns, sent_ns, bool(followed), bool(is_open))
+        for step, serial, operation, settle_ns, sent_ns, followed, is_open in rows
     ]
 
 
 def record_findings(path: Path, findings: Sequence[Finding]) -> None:
     """Put what was found on record, and change the outcomes that it changes; called by whoever holds the run.
 
+    A step that is still open and that turns out not to have run ends its device's sequence, as it would in a run.
+
     Raises:
         JournalError: The journal cannot be written.
     """
+    now_ns = time.time_ns()
+    decided = [one for one in findings if one.outcome is not Outcome.UNKNOWN]
     with closing(connect(path, writable=True)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
                 "INSERT INTO evidence (step, at_ns, found, before, after) VALUES (?, ?, ?, 'unknown', ?)",
-                [(one.step.step, time.time_ns(), one.found, one.outcome) for one in findings],
+                [(one.step.step, now_ns, one.found, one.outcome) for one in findings],
             )
             connection.executemany(
                 "UPDATE result SET outcome = ?, reason = ? WHERE step = ?",
-                [(one.outcome, one.reason, one.step.step) for one in findings if one.outcome is not Outcome.UNKNOWN],
+                [(one.outcome, one.reason, one.step.step) for one in decided if not one.step.is_open],
             )
+            connection.executemany(
+                "INSERT INTO result VALUES (?, ?, ?, ?, (SELECT max(process) FROM process))",
+                [(one.step.step, one.outcome, one.reason, now_ns) for one in decided if one.step.is_open],
+            )
+            if _skips_rest(connection):
+                ended = [one for one in decided if one.step.is_open and one.outcome is Outcome.FAILED]
+                connection.executemany(_SKIP_REST, [(now_ns, one.step.step) for one in ended])
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalError(f"the journal {path} cannot be written: {error}", hint="nothing was changed") from None
+
+
+def _skips_rest(connection: sqlite3.Connection) -> bool:
+    policy = Policy.from_json(connection.execute("SELECT value FROM run WHERE key = 'policy'").fetchone()[0])
+    return policy.on_failure is OnFailure.SKIP_REST
