@@ -220,7 +220,7 @@ def finished(run_id: str, state: StateDir) -> RunResult | None:
         JournalError: The journal is damaged.
     """
     with RunView.open(state, run_id) as view:
-        if view.live or view.outcomes[Outcome.NOT_STARTED] or _has_open_steps(view):
+        if view.live or view.outcomes[Outcome.NOT_STARTED] or _has_open_steps(view) or view.unconfirmed:
             return None
         return RunResult(run_id, None, "", view.exit_code(), view.outcomes)
 

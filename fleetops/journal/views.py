@@ -356,6 +356,21 @@ class RunView:
             counts[outcome] += count
         return counts
 
+    @cached_property
+    def unconfirmed(self) -> int:
+        """How many accepted steps are still to be confirmed by the policy, whether a process drives the run or not."""
+        confirm = self.policy.confirm
+        if not confirm.enabled:
+            return 0
+        holes = ", ".join("?" * len(confirm.operations))
+        with self.reading() as reader:
+            row = reader.execute(
+                "SELECT count(*) FROM result JOIN step USING (step) "  # noqa: S608 - holes alone are put in
+                f"WHERE outcome = 'accepted' AND reason IS NULL AND operation IN ({holes})",
+                confirm.operations,
+            ).fetchone()
+        return int(row[0])
+
     def exit_code(self) -> ExitCode:
         """The exit code of the run as it stands: the most serious that applies.
 

@@ -163,7 +163,7 @@ def _next_steps(view: RunView) -> tuple[NextStep, ...]:
         return (NextStep(f"fleetops status {run_id} --watch", "shows how it goes on"),)
     steps = []
     resumable = view.state in _RESUMABLE
-    if resumable and (outcomes[Outcome.NOT_STARTED] or outcomes[Outcome.UNKNOWN]):
+    if resumable and (outcomes[Outcome.NOT_STARTED] or outcomes[Outcome.UNKNOWN] or view.unconfirmed):
         reason = view.processes[-1].end_reason if view.processes else None
         with_what = _RESUME_WITH.get(reason, "") if reason else ""
         steps.append(NextStep(f"fleetops resume {run_id}", with_what or "goes on where it stopped"))

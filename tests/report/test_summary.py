@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleetops.campaigns import finished
 from fleetops.errors import ExitCode
 from fleetops.journal.views import RunView
 from fleetops.model import Outcome, Reason
+from fleetops.policy import Policy
 from fleetops.report.summary import Summary, rounded_duration, summarise
 from fleetops.scheduler import StopReason
 from tests.report.journals import RUN_ID, T0, Made, S, make_journal, rows
@@ -137,3 +139,23 @@ def test_reasons_come_most_frequent_first(tmp_path: Path) -> None:
 )
 def test_durations_are_rounded_for_people(seconds: float, text: str) -> None:
     assert rounded_duration(round(seconds * S)) == text
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason", "resumes"),
+    [
+        ({"confirm": True}, None, True),
+        ({"confirm": True}, Reason.NOT_CONFIRMED, False),
+        ({"confirm": {"enabled": True, "operations": ["sync"]}}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_a_run_that_was_stopped_before_its_devices_were_back_is_resumed_to_look_for_them(
+    policy: dict[str, object], reason: Reason | None, tmp_path: Path, *, resumes: bool
+) -> None:
+    made = make_journal(tmp_path, rows(1), policy=Policy.model_validate(policy))
+    made.process(ended_ns=T0 + S, reason=StopReason.ABORTED)
+    made.attempt(0, "accepted")
+    made.result(0, Outcome.ACCEPTED, reason)
+    assert ("fleetops resume ID" in commands(made)) is resumes
+    assert (finished(RUN_ID, made.state) is None) is resumes
