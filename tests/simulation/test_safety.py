@@ -91,7 +91,7 @@ def test_an_aborted_run_sent_at_most_its_budget_and_what_was_in_flight() -> None
 
 
 def test_no_group_is_ever_above_its_cap() -> None:
-    steps = reboots(20_000)
+    steps = reboots()
     trace = simulate(steps, policy(group_cap=3), b"run", SteadyWorld(LATENCY), START)
     assert trace.ended is StopReason.COMPLETE
     most = most_disturbed(trace, steps, 180 * NS_PER_S)
@@ -99,13 +99,13 @@ def test_no_group_is_ever_above_its_cap() -> None:
 
 
 def test_an_outage_of_ten_minutes_costs_no_failed_step() -> None:
-    steps = reboots(20_000)
+    steps = reboots()
     asked = policy()
     outage = (START + 20 * NS_PER_S, START + 620 * NS_PER_S)
     world = HostileWorld(1, steps, asked, Faults(latency_ns=LATENCY, outages_ns=(outage,)))
     trace = simulate(steps, asked, b"run", world, START)
     assert trace.ended is StopReason.COMPLETE
-    assert trace.counts()[Outcome.ACCEPTED] == 20_000
+    assert trace.counts()[Outcome.ACCEPTED] == DEVICES
     assert {notice.event for notice in trace.notices} == {Event.OUTAGE, Event.OUTAGE_OVER}
     probes = sum(outage[0] + 30 * NS_PER_S < sent_ns < outage[1] for sent_ns in trace.sent_ns)
     assert probes < 30
