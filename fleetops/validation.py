@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fleetops.documents import Document
@@ -124,9 +126,28 @@ def _warn(campaign: Campaign) -> None:
         found.append(("every device is left out: nothing is sent", "look at `allow` and `deny`"))
     if policy.group_cap is not None and not any(campaign.steps.groups):
         found.append(("there is a group cap, and no device has a group", "name the groups in a column `group`"))
+    found += _hopeless_gates(campaign)
     for message, hint in found:
         problem = Problem(Severity.WARNING, "no-effect", message, campaign.manifest.source, hint=hint)
         campaign.warnings.add(problem)
+
+
+def _hopeless_gates(campaign: Campaign) -> list[tuple[str, str]]:
+    """Waves that are too small for their gate ever to pass."""
+    policy, steps = campaign.policy, campaign.steps
+    if policy.waves is None or not campaign.devices:
+        return []
+    longest = max(Counter(steps.device_of).values())
+    needed = policy.gate.min_sample
+    ends = policy.waves.ends(campaign.devices)
+    return [
+        (
+            f"wave {wave} has {end - before:,} devices, too few for the {needed:,} finished steps that its gate needs",
+            "make the wave larger, or lower `after` in the gate",
+        )
+        for wave, (before, end) in enumerate(pairwise((0, *ends)), start=1)
+        if wave < len(ends) and (end - before) * longest < needed
+    ]
 
 
 def _invalid(campaign: Campaign, code: str, message: str, hint: str) -> InvalidInputError:

@@ -20,9 +20,10 @@ class CircuitBreaker:
         until_ns: While open: no request before this moment; 0 while closed.
     """
 
-    def __init__(self, settings: Breaker) -> None:
+    def __init__(self, settings: Breaker, *, has_answered: bool = False) -> None:
+        """Start closed; `has_answered` where the service has answered an earlier process of the run."""
         self._settings = settings
-        self._has_answered = False
+        self._has_answered = has_answered
         self._streak: list[int] = []
         self._failing_since_ns = 0
         self._hold_ns = settings.hold_ns

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fleetops.model import NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
+from fleetops.model import GOOD, NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
 from fleetops.policy.adaptive import AdaptiveRate
 from fleetops.policy.backoff import RetryRule
 from fleetops.policy.breaker import CircuitBreaker
@@ -64,6 +64,8 @@ _OUTCOME_ACCEPTED: Final = Outcome.ACCEPTED
 """The members that every answer is held against: looking one up on its class costs as much as the comparison."""
 _NOT_ANSWERED: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE, ReplyKind.BAD_REPLY})
 """What a service that works does not answer; a page that a proxy puts up during maintenance may well be a 200."""
+_ANSWERED: Final = tuple(OUTCOMES.index(outcome) + 1 for outcome in GOOD)
+"""The codes of outcomes that only an answer of the service gives."""
 _SHORTEST_HOLD_NS: Final = NS_PER_S
 """A service that throttles and says `Retry-After: 0` is not asked again and again without a pause."""
 _new: Final = tuple.__new__
@@ -107,7 +109,9 @@ class Scheduler:
         self._concurrency = policy.concurrency
         self._retry_rule = RetryRule(policy.retries, run_key)
         self._rate = AdaptiveRate(policy.rate.per_s)
-        self._breaker = CircuitBreaker(policy.breaker)
+        self._breaker = CircuitBreaker(
+            policy.breaker, has_answered=any(code in progress.outcomes for code in _ANSWERED)
+        )
         self._budgets = BudgetState(policy.abort_when)
         self._watchlist = Watchlist(policy.confirm)
         self._watches = bool(policy.confirm.enabled)

@@ -734,3 +734,13 @@ def test_that_devices_came_back_is_found_out_also_when_the_window_has_closed() -
     effects = machine.seen(look, up=True, changed_ns=CLOSES_NS - 80 * SECOND, now_ns=CLOSES_NS + SECOND)
     assert effects == [Finish(0, Outcome.CONFIRMED)]
     assert machine.next(CLOSES_NS + SECOND) == Done(StopReason.WINDOW_CLOSED)
+
+
+def test_a_run_that_is_taken_up_during_an_outage_knows_that_the_service_has_answered() -> None:
+    progress = Progress(outcomes=bytes([CODE[Outcome.ACCEPTED], 0, 0, 0]))
+    machine = scheduler(*fleet(4), breaker={"failures": 2}, retries={"attempts": 1}, progress=progress)
+    drain(machine, 0)
+    machine.answer(1, LOST, 1)
+    assert isinstance(machine.answer(2, NOT_REACHED, 1)[0], Retry)
+    assert events(machine) == [Event.OUTAGE]
+    assert isinstance(machine.answer(3, NOT_REACHED, 1)[0], Retry)
