@@ -142,7 +142,8 @@ def _hopeless_gates(campaign: Campaign) -> list[tuple[str, str]]:
     ends = policy.waves.ends(campaign.devices)
     return [
         (
-            f"wave {wave} has {end - before:,} devices, too few for the {needed:,} finished steps that its gate needs",
+            f"wave {wave} lets in {end - before:,} of the devices: too few for the {needed:,} finished steps that its "
+            "gate needs",
             "make the wave larger, or lower `after` in the gate",
         )
         for wave, (before, end) in enumerate(pairwise((0, *ends)), start=1)

@@ -44,7 +44,10 @@ def test_a_serial_pattern_of_the_options_counts_for_the_manifest(tmp_path: Path)
         ),
         ({"deny": ".*"}, ["every device is left out"]),
         ({"group_cap": 2}, ["there is a group cap, and no device has a group"]),
-        ({"waves": "1,100%", "gate": "failed<=1%, after 2"}, ["wave 1 has 1 devices, too few for the 2 finished"]),
+        (
+            {"waves": "1,100%", "gate": "failed<=1%, after 2"},
+            ["wave 1 lets in 1 of the devices: too few for the 2 finished"],
+        ),
         ({"waves": "1,100%", "gate": "failed<=1%"}, []),
         ({"waves": "100%", "gate": "failed<=1%, after 9"}, []),
     ],
