@@ -140,14 +140,15 @@ def _hopeless_gates(campaign: Campaign) -> list[tuple[str, str]]:
     longest = max(Counter(steps.device_of).values())
     needed = policy.gate.min_sample
     ends = policy.waves.ends(campaign.devices)
-    return [
-        (
-            f"wave {wave} lets in {end - before:,} of the devices: too few for the {needed:,} finished steps that its "
-            "gate needs",
-            "make the wave larger, or lower `after` in the gate",
-        )
+    few = [
+        (wave, end - before)
         for wave, (before, end) in enumerate(pairwise((0, *ends)), start=1)
         if wave < len(ends) and (end - before) * longest < needed
+    ]
+    hint = "make the wave larger, or lower `after` in the gate"
+    return [
+        (f"wave {wave} lets in {size:,} of the devices: too few for the {needed:,} finished steps of its gate", hint)
+        for wave, size in few
     ]
 
 

@@ -155,3 +155,12 @@ def test_the_schema_describes_every_setting_as_it_is_written() -> None:
     assert set(schema["properties"]) == set(json.loads(DEFAULTS.to_json()))
     assert set(schema["$defs"]["Settle"]["properties"]) == {operation.value for operation in OPERATIONS}
     assert all("description" in schema["properties"][name] for name in ("rate", "burst", "window", "waves"))
+
+
+@pytest.mark.parametrize(("pattern", "refused"), [("AB*", True), ("[0-9]*", False), (r"A\d*", False), ("AB.*", False)])
+def test_a_pattern_of_serial_numbers_that_looks_like_a_shells_is_refused(pattern: str, *, refused: bool) -> None:
+    if refused:
+        with pytest.raises(ValidationError, match="looks like a pattern of a shell"):
+            Policy.model_validate({"deny": pattern})
+    else:
+        assert Policy.model_validate({"deny": pattern}).deny == (pattern,)

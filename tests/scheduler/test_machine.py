@@ -744,3 +744,10 @@ def test_a_run_that_is_taken_up_during_an_outage_knows_that_the_service_has_answ
     assert isinstance(machine.answer(2, NOT_REACHED, 1)[0], Retry)
     assert events(machine) == [Event.OUTAGE]
     assert isinstance(machine.answer(3, NOT_REACHED, 1)[0], Retry)
+
+
+def test_what_does_not_fit_into_the_window_any_more_does_not_keep_back_what_does() -> None:
+    steps = Steps.of([("A", Operation.REBOOT, 3600 * SECOND), ("B", Operation.REBOOT, 30 * SECOND)])
+    machine = Scheduler(steps, Policy.model_validate({**WINDOW, "breaker": {"failures": 0}}), b"run")
+    assert machine.next(CLOSES_NS - 120 * SECOND) == Send(1, 1)
+    assert machine.next(CLOSES_NS - 120 * SECOND) == Wait(None)
