@@ -25,15 +25,7 @@ WIDTH: Final = 80
 def write(folder: Path) -> None:
     """Write all pages; those that did not change are left alone, so that they are not built again."""
     folder.mkdir(exist_ok=True)
-    pages = {
-        "policy": policy_page,
-        "manifest": manifest_page,
-        "commands": commands_page,
-        "exit-codes": exit_codes_page,
-        "schemas": schemas_page,
-        "api": api_page,
-    }
-    for name, page in pages.items():
+    for name, page in PAGES.items():
         path, text = folder / f"{name}.md", "\n".join(page()) + "\n"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -117,6 +109,17 @@ def api_page() -> Iterator[str]:
         kind = "autofunction" if not isinstance(one, type) else "autoclass"
         yield from (f".. {kind}:: fleetops.{name}", "")
     yield "```"
+
+
+PAGES: Final = {
+    "policy": policy_page,
+    "manifest": manifest_page,
+    "commands": commands_page,
+    "exit-codes": exit_codes_page,
+    "schemas": schemas_page,
+    "api": api_page,
+}
+"""What writes each page."""
 
 
 def _resolved(described: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:

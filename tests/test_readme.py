@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -120,8 +121,13 @@ def test_the_test_command_of_the_readme_is_the_one_of_the_makefile() -> None:
 )
 def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
+    written = [f"generated/{name}.md" for name in runpy.run_path(str(ROOT / "docs/reference.py"))["PAGES"]]
     missing = [
-        link for link in links if not link.startswith("http") and not (ROOT / page).parent.joinpath(link).exists()
+        link
+        for link in links
+        if not link.startswith("http")
+        and not (ROOT / page).parent.joinpath(link).exists()
+        and not (page.startswith("docs/") and link in written)
     ]
     assert missing == []
 
