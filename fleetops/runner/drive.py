@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from fleetops.errors import JournalError
+from fleetops.journal.views import Failure
 from fleetops.model import NS_PER_S, Outcome, Reason, Reply, ReplyKind
 from fleetops.runner.confirm import Confirmer
 from fleetops.runner.gate import SHORTEST_SLEEP_S, Gate
-from fleetops.scheduler import Send, Stop, StopReason, Wait, WaitFor
+from fleetops.scheduler import Finish, Send, Stop, StopReason, Wait, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,8 @@ _LOOK_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 30.0
 """The event loop's clock stands still while the host sleeps, the run's does not: so it is looked at now and then."""
 _FULL: Final = Wait(None, WaitFor.CONCURRENCY)
+_MOST_FAILURES: Final = 20
+_WENT_WRONG: Final = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
 _CANCELLED: Final = Reply(ReplyKind.MAYBE, Reason.INTERRUPTED, detail="cancelled by the operator")
 _CRASHED: Final = Reply(ReplyKind.MAYBE, Reason.CRASHED, detail="the process ended before an answer was recorded")
 
@@ -55,6 +58,7 @@ class Snapshot:
         detail: Why the run is stopped or paused, where that needs saying.
         stopping: Why nothing more is sent, or None.
         notices: What happened to the run as a whole, in this process.
+        failures: The last steps that failed or may have run, in this process, newest first.
     """
 
     outcomes: dict[Outcome, int]
@@ -71,6 +75,7 @@ class Snapshot:
     detail: str
     stopping: StopReason | None
     notices: Sequence[Notice]
+    failures: Sequence[Failure] = ()
 
 
 class _Handover:
@@ -126,6 +131,7 @@ class Runner:
         self._waiting: Wait | None = None
         self._without_slot: Send | None = None
         self._notices: list[Notice] = []
+        self._failures: deque[Failure] = deque(maxlen=_MOST_FAILURES)
         self._confirmer: Confirmer | None = None
         if inventory is not None and policy.confirm.enabled:
             self._confirmer = Confirmer(
@@ -212,6 +218,7 @@ class Runner:
             detail=scheduler.detail,
             stopping=scheduler.stopping,
             notices=self._notices,
+            failures=tuple(reversed(self._failures)),
         )
 
     def _account_for(self, lost: Sequence[tuple[int, int]]) -> None:
@@ -365,3 +372,9 @@ class Runner:
         for effect in effects:
             if isinstance(effect, Stop):
                 self.stop(effect.reason, effect.detail)
+            elif isinstance(effect, Finish) and effect.outcome in _WENT_WRONG:
+                self._failures.append(self._failure(effect, answered_ns))
+
+    def _failure(self, finish: Finish, at_ns: int) -> Failure:
+        steps, step = self._steps, finish.step
+        return Failure(step, steps.serial(step), steps.operation(step), finish.outcome, finish.reason, at_ns)

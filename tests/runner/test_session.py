@@ -446,6 +446,20 @@ def test_what_was_asked_of_an_earlier_process_is_over_and_what_comes_in_while_a_
         assert drive(session, Plane(), stop_when_paused).reason is StopReason.INTERRUPTED
 
 
+def test_the_last_steps_that_went_wrong_are_told_newest_first(tmp_path: Path) -> None:
+    last: list[tuple[str, str, str | None]] = []
+
+    async def look(runner: Runner) -> None:
+        await until(lambda: len(runner.snapshot().failures) == 2)
+        last.extend((one.serial, one.outcome, one.reason) for one in runner.snapshot().failures)
+
+    replies = {"SN0001": Reply(ReplyKind.REFUSED, Reason.NOT_FOUND, 404), "SN0002": LOST}
+    plane = Plane(lambda serial, _: replies.get(serial, ACCEPTED))
+    with start(tmp_path, rows(60), quick_policy(concurrency=1)) as session:
+        drive(session, plane, look)
+    assert last == [("SN0002", "unknown", LOST.reason), ("SN0001", "failed", "not_found")]
+
+
 def test_commands_that_make_no_sense_do_a_run_no_harm(tmp_path: Path) -> None:
     async def mischief(runner: Runner) -> None:
         connection = session._store._connection
