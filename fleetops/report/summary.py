@@ -33,6 +33,7 @@ WHERE http_status = 403 AND process = ? AND NOT EXISTS (SELECT 1 FROM result WHE
       AND EXISTS (SELECT 1 FROM attempt WHERE kind = 'accepted')
 ORDER BY intent_ns LIMIT 3
 """
+_LINE_WIDTH: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,10 @@ class Summary:
         if not self.next_steps:
             return []
         width = max(len(step.command) for step in self.next_steps)
-        return ["", "Next:", *(f"  {step.command:<{width}}   {step.why}" for step in self.next_steps)]
+        lines = [f"  {step.command:<{width}}   {step.why}" for step in self.next_steps]
+        if max(map(len, lines)) > _LINE_WIDTH:
+            lines = [line for step in self.next_steps for line in (f"  {step.command}", f"      {step.why}")]
+        return ["", "Next:", *lines]
 
 
 def summarise(view: RunView) -> Summary:

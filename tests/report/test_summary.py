@@ -50,8 +50,10 @@ Run {RUN_ID} (batch 14): aborted
   steps            6
 
 Next:
-  fleetops resume {RUN_ID}                                      goes on where it stopped
-  fleetops report {RUN_ID} --format manifest --outcome failed   makes a manifest of them
+  fleetops resume {RUN_ID}
+      goes on where it stopped
+  fleetops report {RUN_ID} --format manifest --outcome failed
+      makes a manifest of them
 """
     )
 
