@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, ParamSpec, TextIO
@@ -40,6 +40,11 @@ def log(level: str, event: str, fields: Mapping[str, Any], at_ns: int | None = N
     """Write a line of the log, where it is one for programs; see `log_line`."""
     if logs_json():
         _print(log_line(level, event, fields, at_ns))
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines to stderr as they are."""
+    _print("\n".join(lines))
 
 
 def say_problems(problems: Problems) -> None:

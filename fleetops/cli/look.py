@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetops.cli.diagnostics import printable
+from fleetops.cli.drawing import drawing, plain_line
 from fleetops.cli.errors import ends_well, say
 from fleetops.cli.options import Format, FormatOption, RunArgument, file_or_stdout
-from fleetops.cli.progress import working
+from fleetops.cli.progress import terminal, working
 from fleetops.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fleetops.report.summary import Summary
 
 _EVERY_S = 1.0
+_LINE_EVERY_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -109,6 +111,8 @@ def _show(run_id: str, *, watch: bool, output: Format) -> None:
     from fleetops.report.summary import summarise
 
     state = _state()
+    if watch and output is Format.TEXT:
+        _watch(state, run_id)
     shown = ""
     while True:
         with RunView.open(state, run_id) as view:
@@ -116,15 +120,34 @@ def _show(run_id: str, *, watch: bool, output: Format) -> None:
             live = view.live
         text = json.dumps(_facts(summary)) if output is Format.JSON else summary_text(summary)
         if text != shown:
-            if shown and sys.stdout.isatty() and output is Format.TEXT:
-                # Up over what was shown before, and clear from there.
-                typer.echo(f"\x1b[{shown.count(chr(10)) + 1}F\x1b[J", nl=False)
             typer.echo(text)
             sys.stdout.flush()
             shown = text
         if not (watch and live):
             return
         time.sleep(_EVERY_S)
+
+
+def _watch(state: StateDir, run_id: str) -> None:
+    """Show how a run gets on while a process drives it: drawn anew on a terminal, a line now and then elsewhere."""
+    from fleetops.journal.views import RunView
+    from fleetops.report.progress import standing_of
+
+    screen, told, due_s = terminal(sys.stdout), "", 0.0
+    while True:
+        with RunView.open(state, run_id) as view:
+            now = standing_of(view) if view.live else None
+        if now is None:
+            break
+        if screen is not None:
+            screen.draw(*drawing(now, screen.width))
+        elif time.monotonic() >= due_s and (line := plain_line(now)) != told:
+            typer.echo(line)
+            sys.stdout.flush()
+            told, due_s = line, time.monotonic() + _LINE_EVERY_S
+        time.sleep(_EVERY_S)
+    if screen is not None:
+        screen.clear()
 
 
 def summary_text(summary: Summary) -> str:

@@ -1,4 +1,4 @@
-"""How far a run is: a live line on a terminal, plain lines elsewhere."""
+"""Shows how far a run is: lines that are drawn anew on a terminal, plain lines elsewhere, a log for programs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.to_thread
 
 from fleetops.cli.diagnostics import printable
-from fleetops.cli.errors import log, say
-from fleetops.cli.log import logs_json
-from fleetops.model import NS_PER_S, Outcome
+from fleetops.cli.drawing import describe_notice, drawing, plain_line, timed
+from fleetops.cli.errors import print_lines, say
+from fleetops.cli.log import log_line, logs_json
 
 if TYPE_CHECKING:
-    from fleetops.runner import Runner
-    from fleetops.runner.drive import Snapshot
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from fleetops.cli.screen import Screen
+    from fleetops.report.progress import Onlooker, Standing
+    from fleetops.runner import Runner, Snapshot
     from fleetops.scheduler import Notice
 
 _EVERY_S: Final = 5.0
@@ -27,139 +32,147 @@ _SELDOM_S: Final = 60.0
 _LOGGED_EVERY_S: Final = 10.0
 _WORKING_AFTER_S: Final = 0.5
 _LOOK_S: Final = 0.25
-_SHOWN: Final = (Outcome.ACCEPTED, Outcome.CONFIRMED, Outcome.FAILED, Outcome.UNKNOWN, Outcome.SKIPPED)
-_WAITS: Final = {
-    "hold": "the service asked us to wait",
-    "outage": "the service does not answer; it is tried again",
-    "window": "the maintenance window is closed",
-    "soak": "the wave that is done soaks",
-    "continue": "paused",
-}
 
 
-def describe_outcomes(snapshot: Snapshot) -> str:
-    """How many steps are done, and what became of them."""
-    done = sum(snapshot.outcomes.values())
-    counts = ", ".join(f"{snapshot.outcomes[one]:,} {one}" for one in _SHOWN if snapshot.outcomes[one])
-    return f"{done:,} of {snapshot.steps:,} steps" + (f" ({counts})" if counts else "")
+class Teller:
+    """Keeps the lines that a run tells, until somebody has the time to print them.
 
-
-def describe_pace(snapshot: Snapshot) -> str:
-    """How fast a run goes."""
-    asked = f" of {snapshot.asked_per_s:.3g}/s" if snapshot.per_s < snapshot.asked_per_s else ""
-    parts = [f"{snapshot.in_flight:,} in flight", f"{snapshot.waiting:,} waiting", f"{snapshot.per_s:.3g}/s{asked}"]
-    wave, waves = snapshot.wave
-    if waves > 1:
-        parts.append(f"wave {wave} of {waves}")
-    return ", ".join(parts)
-
-
-def describe_wait(snapshot: Snapshot) -> str:
-    """Why nothing is sent; empty while something is."""
-    if snapshot.stopping is not None:
-        return f"stopping: {snapshot.stopping.replace('_', ' ')}"
-    if snapshot.waits_for not in _WAITS:
-        return ""
-    until = "" if snapshot.wait_ns is None else f" (for {_span(snapshot.wait_ns / NS_PER_S)})"
-    return _WAITS[snapshot.waits_for] + until
-
-
-def describe_notice(notice: Notice) -> str:
-    """What happened to the run as a whole, in one line."""
-    words = notice.event.replace("_", " ")
-    return printable(f"{words}: {notice.detail}" if notice.detail else words)
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-class _Pace:
-    """How fast a run gets on, to say how much time is left."""
+    The run must not wait for a terminal that is held up, or for a reader that is slow: its requests would go
+    unanswered meanwhile. So those who tell only add a line, and the lines are printed in a thread of their own.
+    """
 
     def __init__(self) -> None:
-        self._begun_s: float | None = None
-        self._done_then = 0
+        self._lines: list[str] = []
+        self._notices = 0
 
-    def left(self, snapshot: Snapshot) -> str:
-        """What is left, in words; empty where nothing can be said yet."""
-        done = sum(snapshot.outcomes.values())
-        now_s = time.monotonic()
-        if self._begun_s is None:
-            self._begun_s, self._done_then = now_s, done
-        new = done - self._done_then
-        if not new or snapshot.stopping is not None or done >= snapshot.steps:
-            return ""
-        return f", about {_span((snapshot.steps - done) * (now_s - self._begun_s) / new)} left"
+    def tell(self, line: str) -> None:
+        """Have a line printed soon."""
+        self._lines.append(line)
+
+    def hear(self, notices: Sequence[Notice]) -> None:
+        """Have what happened to the run printed, as far as it is new."""
+        for notice in notices[self._notices :]:
+            self.tell(timed(notice.at_ns, describe_notice(notice)))
+        self._notices = len(notices)
+
+    def take(self) -> list[str]:
+        """What is to be printed now."""
+        lines, self._lines = self._lines, []
+        return lines
 
 
-async def show_plainly(runner: Runner) -> None:
-    """A line every few seconds while something happens, one a minute while not, and one for each event of the run."""
-    pace, told, last, due_s = _Pace(), 0, "", time.monotonic() + _EVERY_S
-    try:
+class Display:
+    """A run as its operator sees it: `show` until it is cancelled, then `close`.
+
+    Args:
+        onlooker: Looks at the run.
+        teller: Has the lines that are to be printed besides.
+        screen: The terminal; None for plain lines.
+    """
+
+    def __init__(self, onlooker: Onlooker, teller: Teller, screen: Screen | None) -> None:
+        self._onlooker = onlooker
+        self._teller = teller
+        self._screen = screen
+        self._runner: Runner | None = None
+        self._due_s = time.monotonic() + _EVERY_S
+        self._done = -1
+        self._printing = threading.Lock()
+        self._closed = False
+
+    async def show(self, runner: Runner) -> None:
+        """Show how far the run is."""
+        self._runner = runner
+        while True:
+            now = self._look(runner)
+            await anyio.to_thread.run_sync(self._show, now, abandon_on_cancel=True)
+            await anyio.sleep(_LOOK_S)
+
+    def close(self) -> None:
+        """Show what is left to be told, and take the rest away."""
+        if self._runner is not None:
+            self._teller.hear(self._runner.snapshot().notices)
+        with self._printing:
+            self._closed = True
+            lines = self._teller.take()
+            if self._screen is not None:
+                self._screen.clear(above=lines)
+            elif lines:
+                say("\n".join(lines))
+
+    def _look(self, runner: Runner) -> Standing:
+        snapshot = runner.snapshot()
+        self._teller.hear(snapshot.notices)
+        return self._onlooker.look(snapshot, time.time_ns(), time.monotonic())
+
+    def _show(self, now: Standing) -> None:
+        with self._printing:
+            if self._closed:
+                return
+            lines = self._teller.take()
+            if self._screen is not None:
+                self._screen.draw(*drawing(now, self._screen.width), above=lines)
+                return
+            if time.monotonic() >= self._due_s:
+                lines.append(plain_line(now))
+                self._due_s = time.monotonic() + (_EVERY_S if now.done != self._done else _SELDOM_S)
+                self._done = now.done
+            if lines:
+                say("\n".join(lines))
+
+
+class LogLines:
+    """A run as its log has it: `show` until it is cancelled, then `close`.
+
+    Args:
+        teller: Has the lines.
+        progress: Whether to tell also how far it is, every few seconds.
+    """
+
+    def __init__(self, teller: Teller, *, progress: bool) -> None:
+        self._teller = teller
+        self._tells_progress = progress
+        self._printing = threading.Lock()
+
+    async def show(self, runner: Runner) -> None:
+        """Print the lines soon after they are told."""
+        due_s = time.monotonic() + _LOGGED_EVERY_S
         while True:
             await anyio.sleep(_LOOK_S)
-            snapshot = runner.snapshot()
-            told = _say_notices(snapshot, told)
-            left = pace.left(snapshot)
-            if time.monotonic() < due_s:
-                continue
-            outcomes = describe_outcomes(snapshot)
-            waits = describe_wait(snapshot)
-            pace_now = f"{describe_pace(snapshot)}{', ' if waits else ''}{waits}"
-            say(f"{time.strftime('%H:%M:%S')} {outcomes}, {pace_now}{left}")
-            due_s = time.monotonic() + (_EVERY_S if outcomes != last else _SELDOM_S)
-            last = outcomes
-    finally:
-        _say_notices(runner.snapshot(), told)
+            if self._tells_progress and time.monotonic() >= due_s:
+                due_s += _LOGGED_EVERY_S
+                self._teller.tell(log_line("info", "progress", _progress(runner.snapshot())))
+            await anyio.to_thread.run_sync(self.close, abandon_on_cancel=True)
+
+    def close(self) -> None:
+        """Print what is left."""
+        with self._printing:
+            lines = self._teller.take()
+            if lines:
+                print_lines(lines)
 
 
-def _say_notices(snapshot: Snapshot, told: int) -> int:
-    """Say what has happened to the run since the first `told` notices; how many there are now."""
-    for notice in snapshot.notices[told:]:
-        say(f"{time.strftime('%H:%M:%S')} {describe_notice(notice)}")
-    return len(snapshot.notices)
+def _progress(now: Snapshot) -> dict[str, Any]:
+    return {
+        "steps": now.steps,
+        "outcomes": {outcome: count for outcome, count in now.outcomes.items() if count},
+        "in_flight": now.in_flight,
+        "waiting": now.waiting,
+        "sends": now.sends,
+        "rate_per_s": now.per_s,
+        "waits_for": now.waits_for,
+    }
 
 
-async def show_live(runner: Runner) -> None:
-    """Lines that are redrawn, for a terminal: a bar, what became of the steps, how fast it goes."""
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
+def terminal(stream: TextIO) -> Screen | None:
+    """A terminal to draw on; None where the stream is none, or none that can be drawn on."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return None
+    from rich.console import Console
 
-    console = Console(stderr=True)
-    pace, told, begun_s = _Pace(), 0, time.monotonic()
+    from fleetops.cli.screen import Screen
 
-    def drawn(snapshot: Snapshot) -> Group:
-        done = sum(snapshot.outcomes.values())
-        clock = f"{_span(time.monotonic() - begun_s)}{pace.left(snapshot)}"
-        head = Table.grid(padding=(0, 1))
-        bar = ProgressBar(max(1, snapshot.steps), done, width=min(60, console.width // 3))
-        head.add_row(bar, f"{done / max(1, snapshot.steps):.0%}, {clock}")
-        # The height stays the same, so that nothing jumps; what is too long for a line is cut.
-        lines = (describe_outcomes(snapshot), describe_pace(snapshot), describe_wait(snapshot))
-        return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
-
-    def print_notices(snapshot: Snapshot) -> int:
-        for notice in snapshot.notices[told:]:
-            console.print(describe_notice(notice), markup=False, highlight=False)
-        return len(snapshot.notices)
-
-    with Live(drawn(runner.snapshot()), console=console, transient=True, auto_refresh=False) as live:
-        try:
-            while True:
-                snapshot = runner.snapshot()
-                told = print_notices(snapshot)
-                live.update(drawn(snapshot), refresh=True)
-                await anyio.sleep(_LOOK_S)
-        finally:
-            print_notices(runner.snapshot())
+    return Screen(Console(file=stream))
 
 
 @contextmanager
@@ -188,23 +201,3 @@ def working(what: str) -> Iterator[None]:
 def reading(manifest: str) -> AbstractContextManager[None]:
     """`working`, while a manifest is read; not while somebody may be typing it."""
     return nullcontext() if manifest == "-" else working(f"reading {manifest}")
-
-
-async def log_progress(runner: Runner) -> None:
-    """Log how far a run is, every few seconds until cancelled."""
-    while True:
-        await anyio.sleep(_LOGGED_EVERY_S)
-        now = runner.snapshot()
-        log(
-            "info",
-            "progress",
-            {
-                "steps": now.steps,
-                "outcomes": {outcome: count for outcome, count in now.outcomes.items() if count},
-                "in_flight": now.in_flight,
-                "waiting": now.waiting,
-                "sends": now.sends,
-                "rate_per_s": now.per_s,
-                "waits_for": now.waits_for,
-            },
-        )

@@ -33,7 +33,7 @@ from fleetops.cli.options import (
 )
 from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
 from fleetops.cli.progress import reading, working
-from fleetops.cli.watching import MetricsOption, Watching
+from fleetops.cli.watching import MetricsOption, VerboseOption, Watching
 from fleetops.errors import ExitCode, HostError, UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def run(
     now: NowOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
     log_format: LogFormatOption = LogFormat.TEXT,
     metrics_file: MetricsOption = None,
     output: FormatOption = Format.TEXT,
@@ -120,35 +121,36 @@ def run(
     state = StateDir(default_state_dir(os.environ))
     inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
     _check_report_place(report, output, inputs=inputs)
-    watch = Watching(quiet, metrics_file, kept=(*inputs, report))
+    watch = Watching(quiet=quiet, verbose=verbose, metrics_file=metrics_file, kept=(*inputs, report))
     run_ids: list[str] = []
 
     def started(run_id: str) -> None:
         run_ids.append(run_id)
-        watch.begin(run_id, campaign.manifest.campaign)
+        watch.begin(state, run_id, heed_window=not now)
         if logs_json():
             log("info", "run_started", {"devices": campaign.devices, "steps": len(campaign.steps), "base_url": url})
         elif not quiet:
             say(f"run {run_id}: {campaign.devices:,} devices, {len(campaign.steps):,} steps, {printable(url)}")
 
-    try:
-        result = campaigns.run(
-            campaign,
-            connection,
-            state,
-            consent=consent,
-            alongside=alongside,
-            heed_window=not now,
-            plan=prediction,
-            watch=watch.show,
-            started=started,
-            tell=watch.tell,
-        )
-    except HostError:
-        watch.end_badly()
-        _save_report(state, run_ids, report)
-        raise
-    watch.end(result)
+    with watch:
+        try:
+            result = campaigns.run(
+                campaign,
+                connection,
+                state,
+                consent=consent,
+                alongside=alongside,
+                heed_window=not now,
+                plan=prediction,
+                watch=watch.show,
+                started=started,
+                tell=watch.tell,
+            )
+        except HostError:
+            watch.end_badly()
+            _save_report(state, run_ids, report)
+            raise
+        watch.end(result)
     return _finish(state, result, report, output)
 
 
@@ -162,6 +164,7 @@ def resume(
     alongside: AlongsideOption = False,
     now: NowOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
     log_format: LogFormatOption = LogFormat.TEXT,
     metrics_file: MetricsOption = None,
     output: FormatOption = Format.TEXT,
@@ -176,9 +179,8 @@ def resume(
     state = StateDir(default_state_dir(os.environ))
     with RunView.open(state, run_id) as view:
         inputs = (Path(view.facts.manifest), token_file)
-        campaign = view.facts.campaign
     _check_report_place(report, output, inputs=inputs)
-    watch = Watching(quiet, metrics_file, kept=(*inputs, report))
+    watch = Watching(quiet=quiet, verbose=verbose, metrics_file=metrics_file, kept=(*inputs, report))
     done = campaigns.finished(run_id, state)
     if done is not None:
         say(f"run {run_id} has nothing left to do")
@@ -188,28 +190,29 @@ def resume(
 
     def started(run_id: str) -> None:
         held.append(run_id)
-        watch.begin(run_id, campaign)
+        watch.begin(state, run_id, heed_window=not now)
         log("info", "run_resumed", {})
 
-    try:
-        result = campaigns.resume(
-            run_id,
-            state,
-            token=token,
-            base_url=parse_base_url(base_url) if base_url else None,
-            ca_bundle=ca_bundle,
-            options=options,
-            alongside=alongside,
-            heed_window=not now,
-            watch=watch.show,
-            started=started,
-            tell=watch.tell,
-        )
-    except HostError:
-        watch.end_badly()
-        _save_report(state, held, report)
-        raise
-    watch.end(result)
+    with watch:
+        try:
+            result = campaigns.resume(
+                run_id,
+                state,
+                token=token,
+                base_url=parse_base_url(base_url) if base_url else None,
+                ca_bundle=ca_bundle,
+                options=options,
+                alongside=alongside,
+                heed_window=not now,
+                watch=watch.show,
+                started=started,
+                tell=watch.tell,
+            )
+        except HostError:
+            watch.end_badly()
+            _save_report(state, held, report)
+            raise
+        watch.end(result)
     return _finish(state, result, report, output)
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import anyio
 import typer
 
-from fleetops.cli.errors import log, warn
-from fleetops.cli.log import LogFormat, log_as, logs_json
-from fleetops.cli.progress import log_progress, show_live, show_plainly
+from fleetops.cli.drawing import timed, told
+from fleetops.cli.errors import warn
+from fleetops.cli.log import LogFormat, log_as, log_line, logs_json
+from fleetops.cli.progress import Display, LogLines, Teller, terminal
 from fleetops.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetops.campaigns import RunResult
+    from fleetops.journal import StateDir
     from fleetops.journal.told import Tell
     from fleetops.report.metrics import MetricsFile
     from fleetops.runner import Runner
@@ -26,13 +29,19 @@ MetricsOption = Annotated[
     Path | None,
     typer.Option("--metrics-file", metavar="FILE.prom", help="Counts for the textfile collector of Prometheus."),
 ]
+VerboseOption = Annotated[
+    int,
+    typer.Option("--verbose", "-v", count=True, help="A line for each step that goes wrong; -vv for each attempt."),
+]
+_EVERYTHING = 2
 
 
 class Watching:
-    """Those who look on at one process's drive of a run.
+    """Those who look on at one process's drive of a run, as long as it is in a `with`.
 
     Args:
         quiet: Whether nobody wants to see progress.
+        verbose: 1 for a line of each step that goes wrong, 2 for one of each attempt.
         metrics_file: Where the metrics go, if anywhere.
         kept: Files that the metrics must not replace.
 
@@ -40,35 +49,75 @@ class Watching:
         UsageError: The metrics cannot be written there.
     """
 
-    def __init__(self, quiet: bool, metrics_file: Path | None, *, kept: Iterable[Path | None]) -> None:
+    def __init__(self, *, quiet: bool, verbose: int, metrics_file: Path | None, kept: Iterable[Path | None]) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
         self._metrics = None if metrics_file is None else _metrics(metrics_file, kept)
-        self._watches: list[Any] = [] if self._metrics is None else [self._metrics.follow]
-        if not quiet:
-            self._watches.append(_progress())
-        self.tell: Tell | None = _tell if logs_json() else None
+        self._teller = Teller()
+        self._shown: Display | LogLines | None = None
 
-    def begin(self, run_id: str, campaign: str) -> None:
-        """The run is this one."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    @property
+    def tell(self) -> Tell | None:
+        """What is to be told of each attempt; None where nobody wants to know."""
+        if logs_json():
+            return self._log
+        return self._tell if self._verbose and not self._quiet else None
+
+    def begin(self, state: StateDir, run_id: str, *, heed_window: bool) -> None:
+        """The run is this one, and is in the journal."""
+        from fleetops.journal.views import RunView
+        from fleetops.report.progress import Onlooker, planned_s
+
         if logs_json():
             log_as(LogFormat.JSON, run_id=run_id)
+            self._shown = LogLines(self._teller, progress=not self._quiet)
+        with RunView.open(state, run_id) as view:
+            facts, sittings = view.facts, len(view.processes)
+            policy = view.policy if heed_window else None
         if self._metrics is not None:
-            self._metrics.name(run_id, campaign)
+            self._metrics.name(run_id, facts.campaign)
+        if not self._quiet and not logs_json():
+            # A plan says nothing of how long the rest of a run takes that was stopped.
+            planned = None if sittings else planned_s(facts.plan)
+            self._shown = Display(Onlooker(run_id, facts.campaign, policy, planned), self._teller, terminal(sys.stderr))
 
     async def show(self, runner: Runner) -> None:
         """Look on until cancelled."""
         async with anyio.create_task_group() as tasks:
-            for watch in self._watches:
-                tasks.start_soon(_as_long_as_it_works, watch, runner)
+            for watch in (self._metrics and self._metrics.follow, self._shown and self._shown.show):
+                if watch is not None:
+                    tasks.start_soon(_as_long_as_it_works, watch, runner)
 
     def end(self, result: RunResult) -> None:
         """The run has ended, in good order."""
+        self._close()
         if self._metrics is not None:
             self._metrics.end(result.exit_code, result.reason or "complete", result.outcomes)
 
     def end_badly(self) -> None:
         """This host has let the run down."""
+        self._close()
         if self._metrics is not None:
             self._metrics.end(ExitCode.HOST, "host_failed")
+
+    def _close(self) -> None:
+        if self._shown is not None:
+            self._shown.close()
+        self._shown = None
+
+    def _log(self, level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+        self._teller.tell(log_line(level, event, fields, at_ns))
+
+    def _tell(self, _: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+        words = told(event, fields, everything=self._verbose >= _EVERYTHING)
+        if words is not None:
+            self._teller.tell(timed(at_ns, words))
 
 
 async def _as_long_as_it_works(watch: Any, runner: Runner) -> None:
@@ -77,16 +126,6 @@ async def _as_long_as_it_works(watch: Any, runner: Runner) -> None:
     except OSError:
         # The terminal or the pipe has gone: nobody else has to stop looking for that.
         return
-
-
-def _progress() -> Any:
-    if logs_json():
-        return log_progress
-    return show_live if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else show_plainly
-
-
-def _tell(level: str, event: str, at_ns: int, fields: Any) -> None:
-    log(level, event, fields, at_ns)
 
 
 def _metrics(path: Path, kept: Iterable[Path | None]) -> MetricsFile:

@@ -314,11 +314,9 @@ class RunView:
 
     @property
     def now_ns(self) -> int | None:
-        """The time now by the last process's clock; None where there is none, or that was of an earlier boot."""
-        if not self.processes:
-            return None
-        last = self.processes[-1]
-        return since_boot_ns() + last.wall_minus_boot_ns if last.boot_id == boot_id() else None
+        """The time now by the last process's clock; None where there was none, or in an earlier boot."""
+        last = self.processes[-1] if self.processes else None
+        return None if last is None or last.boot_id != boot_id() else since_boot_ns() + last.wall_minus_boot_ns
 
     @property
     def standing(self) -> dict[str, object]:

@@ -366,14 +366,15 @@ class Runner:
         self._journal.answered(
             send.step, send.attempt, sent_ns=sent_ns, answered_ns=answered_ns, reply=reply, effects=effects
         )
+        for effect in effects:
+            if isinstance(effect, Finish) and effect.outcome in _WENT_WRONG:
+                self._failures.append(self._failure(effect, answered_ns))
         self._stop_where_told(effects)
 
     def _stop_where_told(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Stop):
                 self.stop(effect.reason, effect.detail)
-            elif isinstance(effect, Finish) and effect.outcome in _WENT_WRONG:
-                self._failures.append(self._failure(effect, answered_ns))
 
     def _failure(self, finish: Finish, at_ns: int) -> Failure:
         steps, step = self._steps, finish.step

@@ -3,45 +3,26 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from rich.console import Console
 
 from fleetops.cli import progress
 from fleetops.cli.log import LogFormat, log_as, one_log
-from fleetops.cli.progress import (
-    describe_notice,
-    describe_outcomes,
-    describe_pace,
-    describe_wait,
-    log_progress,
-    reading,
-    show_live,
-    show_plainly,
-)
-from fleetops.model import NS_PER_S, Outcome
-from fleetops.runner.drive import Snapshot
-from fleetops.scheduler import Event, Notice, StopReason, WaitFor
+from fleetops.cli.progress import Display, LogLines, Teller, reading, terminal
+from fleetops.cli.screen import Screen as DrawnOn
+from fleetops.model import Outcome
+from fleetops.report.progress import Onlooker
+from fleetops.scheduler import Event, Notice
+from tests.cli.standings import SNAPSHOT
 
-SNAPSHOT = Snapshot(
-    outcomes={**dict.fromkeys(Outcome, 0), Outcome.ACCEPTED: 1190, Outcome.FAILED: 8},
-    steps=6000,
-    in_flight=12,
-    waiting=300,
-    ready=4000,
-    sends=1300,
-    per_s=20.0,
-    asked_per_s=20.0,
-    waits_for=None,
-    wait_ns=None,
-    wave=(1, 1),
-    detail="",
-    stopping=None,
-    notices=(),
-)
+if TYPE_CHECKING:
+    from fleetops.runner import Snapshot
 
 
 class Moving:
@@ -57,76 +38,94 @@ class Moving:
         return replace(SNAPSHOT, outcomes=outcomes, notices=notices)
 
 
-def test_what_is_done_is_told_with_its_outcomes() -> None:
-    assert describe_outcomes(SNAPSHOT) == "1,198 of 6,000 steps (1,190 accepted, 8 failed)"
-    nothing = replace(SNAPSHOT, outcomes=dict.fromkeys(Outcome, 0))
-    assert describe_outcomes(nothing) == "0 of 6,000 steps"
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({}, "12 in flight, 300 waiting, 20/s"),
-        ({"per_s": 5.0}, "5/s of 20/s"),
-        ({"wave": (1, 3)}, "wave 1 of 3"),
-    ],
-)
-def test_how_fast_a_run_goes_is_told(changes: dict[str, Any], words: str) -> None:
-    assert words in describe_pace(replace(SNAPSHOT, **changes))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({}, ""),
-        (
-            {"waits_for": WaitFor.WINDOW, "wait_ns": 3_720 * NS_PER_S},
-            "the maintenance window is closed (for 1 h 2 min)",
-        ),
-        ({"waits_for": WaitFor.HOLD, "wait_ns": 90 * NS_PER_S}, "the service asked us to wait (for 1 min 30 s)"),
-        ({"waits_for": WaitFor.CONTINUE}, "paused"),
-        ({"stopping": StopReason.BUDGET_SPENT}, "stopping: budget spent"),
-    ],
-)
-def test_what_a_run_waits_for_is_told(changes: dict[str, Any], words: str) -> None:
-    assert describe_wait(replace(SNAPSHOT, **changes)) == words
-
-
-def test_a_notice_never_carries_control_characters_to_a_terminal() -> None:
-    assert describe_notice(Notice(0, Event.PAUSED, "\x1b[31mred")) == "paused: \\x1b[31mred"
-    assert describe_notice(Notice(0, Event.CONTINUED)) == "continued"
-
-
-@pytest.mark.parametrize("show", [show_plainly, show_live])
-def test_progress_is_shown_until_it_is_cancelled(show: object, capsys: pytest.CaptureFixture[str]) -> None:
+def look_on(shown: Display | LogLines, looks: int = 5) -> None:
+    """Have somebody look on until the run has been looked at so often."""
     moving = Moving()
 
     async def watch() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(show, moving)  # type: ignore[arg-type]  # a run, as far as it is looked at
-            while moving.looks < 5:  # noqa: ASYNC110 - whoever looks tells nobody
+            tasks.start_soon(shown.show, moving)  # type: ignore[arg-type]  # a run, as far as it is looked at
+            while moving.looks < looks:  # noqa: ASYNC110 - whoever looks tells nobody
                 await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
 
     anyio.run(watch)
-    assert "gate passed: wave 1 of 2" in capsys.readouterr().err
+    shown.close()
+
+
+def test_a_terminal_shows_how_far_a_run_is_and_keeps_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LOOK_S", 0.001)
+    file = io.StringIO()
+    screen = DrawnOn(Console(file=file, width=80, height=24, force_terminal=True, legacy_windows=False))
+    teller = Teller()
+    teller.tell("a line")
+    look_on(Display(Onlooker("20260102-030405-6f7a", "batch 14"), teller, screen))
+    text = file.getvalue()
+    assert text.count("gate passed: wave 1 of 2") == 1
+    assert text.count("a line") == 1
+    assert "Run 20260102-030405-6f7a (batch 14)" in text
+    assert "SN0001 reboot: failed, not_found" in text
+    assert text.endswith("\x1b[J"), "nothing of it stays"
+
+
+def test_elsewhere_a_line_tells_it_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_LOOK_S", 0.001)
+    monkeypatch.setattr(progress, "_EVERY_S", 0.0)
+    look_on(Display(Onlooker(), Teller(), None))
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("gate passed: wave 1 of 2" in line for line in lines) == 1
+    assert any("of 6,000 steps" in line for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_a_terminal_that_is_held_up_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, stuck = threading.Event(), threading.Event()
+
+    def wait(_: str) -> None:
+        stuck.set()
+        held.wait(20)
+
+    monkeypatch.setattr(progress, "say", wait)
+    monkeypatch.setattr(progress, "_LOOK_S", 0.001)
+    teller = Teller()
+    teller.tell("a line")
+
+    async def drive() -> int:
+        beats = 0
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Display(Onlooker(), teller, None).show, Moving())  # type: ignore[arg-type]  # a run
+            while not stuck.is_set() or beats < 20:
+                await anyio.sleep(0.001)
+                beats += stuck.is_set()
+            tasks.cancel_scope.cancel()
+        return beats
+
+    assert anyio.run(drive) == 20
+    held.set()
 
 
 def test_progress_is_logged_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LOOK_S", 0.001)
     monkeypatch.setattr(progress, "_LOGGED_EVERY_S", 0.001)
-    moving = Moving()
-
-    async def watch() -> None:
-        with anyio.move_on_after(0.1):
-            await log_progress(moving)  # type: ignore[arg-type]  # a run, as far as it is looked at
-
     with one_log():
         log_as(LogFormat.JSON, run_id="x")
-        anyio.run(watch)
-    first = json.loads(capsys.readouterr().err.splitlines()[0])
-    assert first["event"] == "progress"
-    assert first["run_id"] == "x"
-    assert first["outcomes"] == {"accepted": 1200, "failed": 8}
+        teller = Teller()
+        teller.tell("{}")
+        look_on(LogLines(teller, progress=True))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[0] == {}
+    assert lines[1]["event"] == "progress"
+    assert lines[1]["run_id"] == "x"
+    assert lines[1]["outcomes"]["failed"] == 8
+
+
+@pytest.mark.parametrize(("term", "drawn"), [("xterm", True), ("dumb", False)])
+def test_a_terminal_that_cannot_be_drawn_on_gets_lines(monkeypatch: pytest.MonkeyPatch, term: str, drawn: bool) -> None:
+    monkeypatch.setenv("TERM", term)
+    assert (terminal(Screen()) is not None) == drawn
+    assert terminal(io.StringIO()) is None
 
 
 class Screen(io.StringIO):
