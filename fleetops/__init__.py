@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from fleetops.campaigns import Connection, RunResult, resume, run, write_results
+    from fleetops.api import RunReport, StepResult, resume, run, write_report
+    from fleetops.campaigns import Connection, RunResult
     from fleetops.control import Token, read_token
     from fleetops.errors import ExitCode, FleetopsError, InvalidInputError
+    from fleetops.events import RunEvent
     from fleetops.journal import StateDir
     from fleetops.model import Operation, Outcome
     from fleetops.validation import Campaign, validate
@@ -25,33 +27,39 @@ __all__ = [
     "InvalidInputError",
     "Operation",
     "Outcome",
+    "RunEvent",
+    "RunReport",
     "RunResult",
     "StateDir",
+    "StepResult",
     "Token",
     "__version__",
     "read_token",
     "resume",
     "run",
     "validate",
-    "write_results",
+    "write_report",
 ]
 
 _HOME = {
     "Campaign": "validation",
     "Connection": "campaigns",
-    "RunResult": "campaigns",
-    "resume": "campaigns",
-    "run": "campaigns",
-    "validate": "validation",
-    "write_results": "campaigns",
-    "Token": "control",
-    "read_token": "control",
-    "StateDir": "journal",
     "ExitCode": "errors",
     "FleetopsError": "errors",
     "InvalidInputError": "errors",
     "Operation": "model",
     "Outcome": "model",
+    "RunEvent": "events",
+    "RunReport": "api",
+    "RunResult": "campaigns",
+    "StateDir": "journal",
+    "StepResult": "api",
+    "Token": "control",
+    "read_token": "control",
+    "resume": "api",
+    "run": "api",
+    "validate": "validation",
+    "write_report": "api",
 }
 
 

@@ -1,11 +1,12 @@
-"""The Python API: run a campaign, resume it, write its results. The command line is a layer over it."""
+"""Runs a campaign, or goes on with one; the command line and the Python API are layers over it."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from fleetops.documents import Document
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity, UsageError
@@ -15,13 +16,11 @@ from fleetops.model import Outcome
 from fleetops.policy.files import OPTIONS, resolve_policy
 from fleetops.policy.settings import Offline
 from fleetops.preflight import left_out, look_up
-from fleetops.report.formats import Format
 from fleetops.runner import Session, new_run_id, run_in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import TextIO
 
     from fleetops.control import HttpControlPlane, Token
     from fleetops.errors import ExitCode
@@ -63,14 +62,36 @@ class Connection:
     """How the control plane is reached.
 
     Attributes:
-        base_url: As `fleetops.control.parse_base_url` gives it.
+        base_url: The control API: https, or http to this machine itself.
         token: The bearer token.
         ca_bundle: A file or folder of CA certificates instead of the usual ones.
+
+    Raises:
+        UsageError: The base URL is not one that can be used.
     """
 
     base_url: str
     token: Token = field(repr=False)
     ca_bundle: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", base_url_of(self.base_url))
+
+    @classmethod
+    def from_environment(
+        cls, *, base_url: str | None = None, token_file: Path | None = None, ca_bundle: Path | None = None
+    ) -> Self:
+        """What FLEETOPS_BASE_URL and FLEETOPS_TOKEN say, where nothing else is given.
+
+        Args:
+            base_url: The control API.
+            token_file: A private file with the token.
+            ca_bundle: As above.
+
+        Raises:
+            UsageError: There is no token, or the base URL is not one that can be used.
+        """
+        return cls(base_url=base_url_of(base_url), token=token_of_environment(token_file), ca_bundle=ca_bundle)
 
     def control(self, policy: Policy) -> HttpControlPlane:
         """The control plane, to be used in one event loop."""
@@ -86,6 +107,28 @@ class Connection:
                 ca_bundle=self.ca_bundle,
             )
         )
+
+
+def base_url_of(given: str | None) -> str:
+    """A base URL in its one spelling: the one that is given, else that of the environment, else the default.
+
+    Raises:
+        UsageError: It is not one that can be used.
+    """
+    from fleetops.control import DEFAULT_BASE_URL, parse_base_url  # noqa: PLC0415 - takes httpx
+
+    return parse_base_url(given or os.environ.get("FLEETOPS_BASE_URL") or DEFAULT_BASE_URL)
+
+
+def token_of_environment(token_file: Path | None = None) -> Token:
+    """The token in a private file, else the one in FLEETOPS_TOKEN.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from fleetops.control import read_token  # noqa: PLC0415 - takes httpx
+
+    return read_token(os.environ, token_file)
 
 
 def run(
@@ -223,34 +266,6 @@ def finished(run_id: str, state: StateDir) -> RunResult | None:
         if view.live or view.outcomes[Outcome.NOT_STARTED] or _has_open_steps(view) or view.unconfirmed:
             return None
         return RunResult(run_id, None, "", view.exit_code(), view.outcomes)
-
-
-def write_results(
-    run_id: str,
-    state: StateDir,
-    where: Path | TextIO,
-    *,
-    report_format: Format = Format.CSV,
-    outcomes: Collection[Outcome] | None = None,
-) -> None:
-    """Write what became of each step of a run, at any time, also while it runs.
-
-    Args:
-        run_id: The run.
-        state: Where its journal is kept.
-        where: A path, which is replaced as a whole, or an open stream.
-        report_format: The format.
-        outcomes: Only the steps with one of these outcomes; None for all.
-
-    Raises:
-        UsageError: There is no such run, or the format cannot hold one of the steps.
-        HostError: It cannot be written there.
-        JournalError: The journal is damaged.
-    """
-    from fleetops.report.output import write_report  # noqa: PLC0415 - pandas; a resume must not wait for it
-
-    with RunView.open(state, run_id) as view:
-        write_report(view, report_format, where, outcomes)
 
 
 def _has_open_steps(view: RunView) -> bool:

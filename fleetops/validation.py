@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,16 @@ class Campaign:
         policy: The policy in force: the defaults, the manifest's own, the policy file's, the options'.
         steps: What is to be done.
         excluded: Devices that the policy's `allow` and `deny` leave out, and why.
+        policy_file: The policy file that took part, as it was named; None without one.
+        options: The settings that were given on top, in the shape of a policy file.
     """
 
     manifest: Manifest
     policy: Policy
     steps: Steps
     excluded: Mapping[int, Reason]
+    policy_file: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def warnings(self) -> Problems:
@@ -68,7 +72,7 @@ class Campaign:
 
 
 def validate(
-    source: str,
+    source: str | Path,
     *,
     policy_file: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
@@ -91,12 +95,19 @@ def validate(
     pattern = next(
         (layer.values["serial_pattern"] for layer in reversed(layers) if layer.has(["serial_pattern"])), None
     )
-    manifest = read_manifest(source, serial_pattern=pattern if isinstance(pattern, str) else None, stdin=stdin)
+    manifest = read_manifest(str(source), serial_pattern=pattern if isinstance(pattern, str) else None, stdin=stdin)
     if manifest.policy is not None:
         layers.insert(0, manifest.policy)
     policy = resolve_policy(layers)
     steps = steps_of(manifest, policy)
-    campaign = Campaign(manifest, policy, steps, excluded(policy, steps.serials))
+    campaign = Campaign(
+        manifest,
+        policy,
+        steps,
+        excluded(policy, steps.serials),
+        None if policy_file is None else str(policy_file),
+        dict(options or {}),
+    )
     _check_size(campaign)
     _warn(campaign)
     return campaign
