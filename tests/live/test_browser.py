@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -55,6 +59,46 @@ def test_a_page_finds_its_server_again_and_misses_nothing(night: Night, browser:
         with live_thread(night.state, run_id, urlsplit(address).port or 0):
             browser.wait_for(says("This page follows the run"))
             browser.wait_for("document.querySelector('#lead').textContent.includes('40 accepted of 40')")
+
+
+def test_a_page_asks_again_also_after_it_was_refused(night: Night, browser: Browser) -> None:
+    run_id = night.finished(2, "--rate", "100/s")
+    with live_thread(night.state, run_id) as address:
+        browser.open(address)
+        browser.wait_for(says("No process drives the run now"))
+    port = urlsplit(address).port or 0
+    with refusing(port) as asked:
+        # A browser by itself gives up for good once a server has answered anything but 200.
+        until_s = time.monotonic() + 20
+        while not asked:
+            assert time.monotonic() < until_s
+            time.sleep(0.02)
+        browser.wait_for(says("is lost"))
+    with live_thread(night.state, run_id, port):
+        browser.wait_for(says("No process drives the run now"))
+
+
+@contextmanager
+def refusing(port: int) -> Iterator[list[str]]:
+    """A server that is there and cannot answer, as a proxy does: the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(503)
+            asked.append(self.path)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Refusal) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.02,))
+        serving.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def test_a_finished_run_is_shown_as_it_ended_and_a_report_can_be_taken_from_it(night: Night, browser: Browser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from fleetops.model import Operation, Outcome, Steps
 from fleetops.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 RUN_ID = "20260102-030405-6f7a"
@@ -34,10 +34,25 @@ class Made:
 
     state: StateDir
     run_id: str = RUN_ID
+    _open: sqlite3.Connection | None = None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write all that comes at once: a transaction for each row takes its time."""
+        with closing(self._connected()) as self._open, self._open:
+            yield
+        self._open = None
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.state.journal_path(self.run_id))
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
 
     def _write(self, statement: str, *values: object) -> None:
-        with closing(sqlite3.connect(self.state.journal_path(self.run_id))) as connection, connection:
-            connection.execute("PRAGMA synchronous = OFF")
+        if self._open is not None:
+            self._open.execute(statement, values)
+            return
+        with closing(self._connected()) as connection, connection:
             connection.execute(statement, values)
 
     def process(

@@ -103,10 +103,10 @@
   const SHOWN = [
     ["row", "row", 4.5],
     ["serial_number", "serial number", 11],
-    ["operation", "operation", 7.5],
-    ["group", "group", 8],
     ["outcome", "outcome", 7],
     ["reason", "reason", 10],
+    ["operation", "operation", 7.5],
+    ["group", "group", 8],
     ["http_status", "HTTP", 4],
     ["attempts", "tries", 4],
     ["first_sent_at", "first sent", 13],
@@ -257,15 +257,17 @@
     }
     const group = columns.group.text(view[at]);
     const close = element("button", "Close", { type: "button" });
-    close.addEventListener("click", () => {
-      panel.hidden = true;
-      grid.focus();
-    });
+    close.addEventListener("click", closeDevice);
     const scroll = element("div", "", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Steps" });
     scroll.append(table);
     panel.replaceChildren(element("h3", `Device ${serial}${group ? ` in group ${group}` : ""}`), scroll, close);
     panel.hidden = false;
     panel.focus();
+  }
+
+  function closeDevice() {
+    byId("device").hidden = true;
+    grid.focus();
   }
 
   // As fleetops writes them itself: a cell that a spreadsheet would run is put behind an apostrophe.
@@ -421,6 +423,11 @@
       if (line && !String(getSelection())) {
         go(Number(line.dataset.at));
         showDevice(active);
+      }
+    });
+    byId("device").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") {
+        closeDevice();
       }
     });
     byId("download-csv").addEventListener("click", saveCsv);
