@@ -1,4 +1,4 @@
-"""Both pages, looked at by axe-core in a real browser: no serious finding, in light and in dark colours."""
+"""The pages, looked at by axe-core in a real browser: no serious finding, in light and in dark colours."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import tarfile
 from html import unescape
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
 import pytest
 
+from fleetops.live import live_thread
+from fleetops.model import Outcome
 from fleetops.plan import Assumptions, make_plan, render_html
 from fleetops.validation import validate
 from tests.plan.conftest import MONDAY_NS
 from tests.report.formats.test_html_report import page as report_page
+from tests.report.journals import RUN_ID, make_journal, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,14 +62,21 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
         return script.read().decode()
 
 
-@pytest.fixture(scope="module", params=["plan", "report"])
+@pytest.fixture(scope="module", params=["plan", "report", "live"])
 def html(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     if request.param == "report":
         return report_page(folder)
+    if request.param == "live":
+        made = make_journal(folder, rows(5), groups=["a", "b", "a", "b", "a"])
+        made.process()
+        made.attempt(0, "refused", "not_found", http_status=404)
+        made.result(0, Outcome.FAILED, "not_found")
+        with live_thread(made.state, RUN_ID) as address:
+            return httpx.get(address, trust_env=False).text
     manifest = folder / "m.csv"
-    rows = "".join(f"ZQ{number:09},{what},g{number % 4}\n" for number in range(40) for what in ("factory", "sync"))
-    manifest.write_text(f"serial_number,operation,group\n{rows}")
+    text = "".join(f"ZQ{number:09},{what},g{number % 4}\n" for number in range(40) for what in ("factory", "sync"))
+    manifest.write_text(f"serial_number,operation,group\n{text}")
     options = {"waves": "10%,100%", "group_cap": 2, "window": "00:30-05:00 UTC"}
     campaign = validate(str(manifest), options=options)
     reckoned = Assumptions(latency_s=(0.1,), host_s=0)
