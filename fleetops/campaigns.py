@@ -165,9 +165,10 @@ def run(
         RunBusyError: Another live run stands in the way.
         HostError: The journal cannot be written.
     """
-    if campaign.destructive_devices() and not consent:
+    resets = campaign.destructive_devices()
+    if resets and not consent:
         raise UsageError(
-            f"the campaign resets {campaign.destructive_devices():,} devices to factory settings",
+            f"the campaign resets {resets:,} device{'' if resets == 1 else 's'} to factory settings",
             hint="say so with consent (`--yes` on the command line)",
         )
     skipped = dict(campaign.excluded)

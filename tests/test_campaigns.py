@@ -44,7 +44,7 @@ def test_a_campaign_runs_and_is_resumed_from_python(tmp_path: Path) -> None:
 def test_a_factory_reset_needs_consent(tmp_path: Path) -> None:
     campaign = validate(manifest(tmp_path, "ZQ000000001,factory", "ZQ000000001,sync"))
     connection = Connection(base_url="http://127.0.0.1:9", token=read_token({"FLEETOPS_TOKEN": "x"}))
-    with pytest.raises(UsageError, match="1 devices"):
+    with pytest.raises(UsageError, match="1 device to"):
         run(campaign, connection, StateDir(tmp_path / "state"))
     assert not (tmp_path / "state").exists()
     assert "token" not in repr(connection)

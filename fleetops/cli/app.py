@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from fleetops.cli import check, init, look, operate, plan, run, serve
+from fleetops.cli.usage import Commands
 from fleetops.version import __version__
 
 app = typer.Typer(
     name="fleetops",
+    cls=Commands,
     help="Run operations on fleets of devices: validated, paced, journaled, resumable.",
     epilog="Exit codes: 0 done, 1 some failed, 2 wrong usage, 3 invalid input, 4 aborted, 5 some unknown, "
     "6 incomplete, 7 this host failed, 130 interrupted.",
@@ -38,3 +40,6 @@ def fleetops(
 
 for module in (check, plan, run, look, operate, serve, init):
     module.register(app)
+for command in app.registered_commands:
+    # The overview has room for a clause, and would cut off the rest in the middle.
+    command.short_help = (command.callback.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import as_json, printable, summary, unlisted
+from fleetops.cli.diagnostics import as_json, counted, printable, summary, unlisted
 from fleetops.cli.errors import ends_well, say_problems
 from fleetops.cli.options import Format, FormatOption, ManifestArgument, PolicyFileOption, takes_policy_options
 from fleetops.cli.progress import reading
@@ -81,10 +81,8 @@ def _print(manifest: str, problems: Problems, valid: bool, counts: dict[str, Any
     if counts:
         operations = ", ".join(f"{count:,} {operation}" for operation, count in counts["operations"].items())
         verdict = "valid" if valid else "not valid under --strict"
-        typer.echo(
-            f"{printable(manifest)}: {verdict}, {counts['devices']:,} devices, {counts['steps']:,} steps "
-            f"({operations}), {summary(problems)}"
-        )
+        size = f"{counted(counts['devices'], 'device')}, {counted(counts['steps'], 'step')}"
+        typer.echo(f"{printable(manifest)}: {verdict}, {size} ({operations}), {summary(problems)}")
     else:
         typer.echo(f"{printable(manifest)}: not valid, {summary(problems)}")
 
@@ -92,7 +90,7 @@ def _print(manifest: str, problems: Problems, valid: bool, counts: dict[str, Any
 def schema(
     of: Annotated[Schema, typer.Argument(metavar="NAME", help=f"One of {', '.join(Schema)}.")],
 ) -> None:
-    """Print the JSON Schema of a manifest, a policy, or what a command prints with --format json."""
+    """Print a JSON Schema; of manifests, policies, or what --format json prints."""
     from fleetops.schemas import schema_of
 
     typer.echo(json.dumps(schema_of(of), indent=2))

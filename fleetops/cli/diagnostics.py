@@ -46,8 +46,13 @@ def render(problems: Problems, *, colour: bool) -> str:
 def summary(problems: Problems) -> str:
     """How many there are, in a few words: `2 errors, 1 warning`."""
     counts = ((problems.errors, "error"), (problems.warnings, "warning"))
-    words = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
+    words = [counted(count, word) for count, word in counts if count]
     return ", ".join(words) or "no problems"
+
+
+def counted(number: int, word: str) -> str:
+    """`1 device`, `1,200 devices`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def unlisted(problems: Problems) -> dict[tuple[Severity, str], int]:

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is made where it is not there.")],
 ) -> None:
-    """Write a commented policy, a sample manifest and the schemas that editors use."""
+    """Write files to start from; a commented policy, a sample manifest, schemas."""
     from fleetops.manifest import manifest_schema
     from fleetops.policy import policy_schema
     from fleetops.policy.template import commented_policy

@@ -87,7 +87,7 @@ def status(
         bool, typer.Option("--serve", help="Serve its report as a page that follows it, for browsers on this host.")
     ] = False,
     port: Annotated[
-        int | None, typer.Argument(metavar="[PORT]", min=0, max=65535, help="Where to serve it; else any free port.")
+        int | None, typer.Argument(metavar="PORT", min=0, max=65535, help="Where to serve it; else any free port.")
     ] = None,
     output: FormatOption = Format.TEXT,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import printable
+from fleetops.cli.diagnostics import counted, printable
 from fleetops.cli.errors import ends_well, log, put, reader_may_go, say, say_problems, warn
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
 from fleetops.cli.look import summary_text
@@ -85,7 +85,7 @@ def run(
     metrics_file: MetricsOption = None,
     output: FormatOption = Format.TEXT,
 ) -> ExitCode:
-    """Run the operations of a manifest, and write a report of what became of each."""
+    """Run the operations of a manifest; a report says what became of each."""
     from fleetops import campaigns
     from fleetops.control import parse_base_url, read_token
     from fleetops.journal import StateDir, default_state_dir
@@ -130,7 +130,8 @@ def run(
         if logs_json():
             log("info", "run_started", {"devices": campaign.devices, "steps": len(campaign.steps), "base_url": url})
         elif not quiet:
-            say(f"run {run_id}: {campaign.devices:,} devices, {len(campaign.steps):,} steps, {printable(url)}")
+            devices = counted(campaign.devices, "device")
+            say(f"run {run_id}: {devices}, {counted(len(campaign.steps), 'step')}, {printable(url)}")
 
     with watch:
         try:
@@ -240,8 +241,8 @@ def _dry_run(
 
     made = planned(campaign, url, policy_file, options, assumed(url, None), heed_window=heed_window)
     typer.echo(made.to_json() if output is Format.JSON else render_text(made), nl=False)
-    if campaign.destructive_devices():
-        say(f"a run resets {campaign.destructive_devices():,} devices to factory settings, and asks for consent")
+    if resets := campaign.destructive_devices():
+        say(f"a run resets {counted(resets, 'device')} to factory settings, and asks for consent")
     say("nothing was sent")
     return ExitCode.OK
 
@@ -260,7 +261,7 @@ def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:
     devices = campaign.destructive_devices()
     if not devices or yes:
         return True
-    question = f"this campaign resets {devices:,} devices to factory settings"
+    question = f"this campaign resets {counted(devices, 'device')} to factory settings"
     if from_stdin or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(question, hint="say --yes where nobody can be asked")
     typed = typer.prompt(f"{question}; type the number of devices to go on", err=True, default="", show_default=False)

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def sandbox(
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND]", help="Run this against it, and stop when it is done.")
+        list[str] | None, typer.Argument(metavar="-- COMMAND", help="Run this against it, and stop when it is done.")
     ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any free one.")] = 0,
     devices: Annotated[int, typer.Option("--devices", min=1, help="ZQ000000001 and so on.")] = 1000,

@@ -70,7 +70,7 @@ def test_an_option_that_makes_no_sense_is_wrong_usage(terminal: Terminal) -> Non
 def test_a_manifest_comes_from_standard_input(terminal: Terminal) -> None:
     ended = terminal("validate", "-", stdin="serial,op\nZQ000000001,sync\n")
     assert ended.code == 0
-    assert "1 devices" in ended.out
+    assert "1 device," in ended.out
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def typed(terminal: Terminal, words: Sequence[str], question: bytes, answer: byt
     if not pid:
         os.chdir(terminal.folder)
         os.execve(sys.executable, [sys.executable, "-m", "fleetops", *words], {**os.environ, **terminal.environment})
-    shown = b""
+    shown, answered = b"", False
     deadline_s = time.monotonic() + 30
     while time.monotonic() < deadline_s:
         if select.select([fd], [], [], 0.3)[0]:
@@ -45,9 +45,11 @@ def typed(terminal: Terminal, words: Sequence[str], question: bytes, answer: byt
                 shown += os.read(fd, 4096)
             except OSError:  # the other end is closed
                 break
-        elif question in shown:
-            # The question has been there for a moment: a key that is pressed before it is waited for may be lost.
+        elif question in shown and not answered:
+            # The question has been there for a moment: a key that is pressed before it is waited for may be lost. And a
+            # second one may come when Python has taken its handlers down.
             os.write(fd, answer)
+            answered = True
     os.close(fd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
 

@@ -66,7 +66,7 @@ def test_what_is_only_in_flight_is_no_failure_and_a_run_that_goes_on_has_no_exit
     follower.look()
     (message,) = told(follower, "")
     pieces = json.dumps(message["pieces"])
-    assert "1 steps failed or may have run." in pieces
+    assert "1 step failed or may have run." in pieces
     assert "<dt>Exit code</dt><dd>5</dd>" in pieces
 
 

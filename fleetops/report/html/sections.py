@@ -346,7 +346,7 @@ def _by_reason(wrong: Mapping[tuple[Outcome, Reason], int]) -> Chart:
     rows = [(f"{worded(outcome)}: {worded(reason)}", count) for (outcome, reason), count in wrong.items()]
     return Chart(
         title="Failures by reason",
-        description=f"{sum(wrong.values()):,} steps failed or may have run."
+        description=f"{counted(sum(wrong.values()), 'step')} failed or may have run."
         if wrong
         else "Nothing failed, and nothing is unknown.",
         option={
