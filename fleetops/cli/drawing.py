@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from fleetops.cli.diagnostics import printable
 from fleetops.model import NS_PER_S, Outcome
-from fleetops.policy.window import ALWAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,6 +90,8 @@ def describe_devices(now: Standing) -> str:
 
 def describe_window(now: Standing) -> str:
     """Where the maintenance window stands; empty without one."""
+    from fleetops.policy.window import ALWAYS
+
     window = now.window
     if window is None or window == ALWAYS:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,8 @@ def init(
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
             say(printable(str(folder / name)))
+        manifest, policy = (shlex.quote(str(folder / name)) for name in ("manifest.yaml", "policy.yaml"))
+        say(f"next: fleetops validate {printable(manifest)} --policy {printable(policy)}")
     except OSError as error:
         raise HostError(
             f"cannot write to {printable(str(folder))}: {error.strerror}", hint="name a directory that you can write"

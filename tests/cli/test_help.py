@@ -40,6 +40,15 @@ def test_no_run_is_completed_where_they_cannot_be_listed(tmp_path: Path, monkeyp
     assert known_runs("2026") == []
 
 
+def test_help_loads_nothing_that_takes_long() -> None:
+    script = (
+        "import sys\nfrom fleetops.cli.app import app\n"
+        "print(sorted({'pandas', 'httpx', 'pydantic', 'rich', 'fleetops.policy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_completing_a_run_loads_neither_pandas_nor_the_http_client() -> None:
     script = (
         "import sys\nfrom fleetops.cli.app import app\nfrom fleetops.cli.options import known_runs\nknown_runs('')\n"
