@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-import fleetops
+from fleetops import api
 from fleetops.cli.app import app
 from fleetops.errors import ExitCode
 from fleetops.manifest import manifest_schema
@@ -99,15 +99,14 @@ def schemas_page() -> Iterator[str]:
 
 
 def api_page() -> Iterator[str]:
-    """What `import fleetops` offers."""
-    yield from ("# Python API", "", "What the package `fleetops` offers; what is not here may change.", "")
-    yield from ("```{eval-rst}", ".. py:module:: fleetops", "")
-    for name in fleetops.__all__:
-        if name.startswith("__"):
-            continue
-        one = getattr(fleetops, name)
+    """What `fleetops.api` offers, the functions first."""
+    yield from ("# Python API", "", "What the module `fleetops.api` offers; what is not here may change.", "")
+    yield from ("```{eval-rst}", ".. py:module:: fleetops.api", "")
+    functions = ("validate", "plan", "run", "resume", "report", "write_report")
+    for name in (*functions, *(name for name in api.__all__ if name not in functions)):
+        one = getattr(api, name)
         kind = "autofunction" if not isinstance(one, type) else "autoclass"
-        yield from (f".. {kind}:: fleetops.{name}", "")
+        yield from (f".. {kind}:: fleetops.api.{name}", "")
     yield "```"
 
 

@@ -1,6 +1,7 @@
 """Operations on fleets of devices, through the control API of a device management service.
 
-The functions load what they need when they are first used, so that importing the package is quick.
+The Python API is `fleetops.api`. Its names are here as well, loaded when they are first used, but for `plan` and
+`report`, which are packages here.
 """
 
 from __future__ import annotations

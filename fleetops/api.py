@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetops import campaigns
 from fleetops.campaigns import Connection, RunResult
-from fleetops.errors import UsageError
+from fleetops.control import Token, read_token
+from fleetops.errors import ExitCode, FleetopsError, InvalidInputError, UsageError
 from fleetops.events import Listener, RunEvent, outside_of_loops
 from fleetops.journal import StateDir, default_state_dir
 from fleetops.journal.views import RunView
@@ -42,11 +43,21 @@ if TYPE_CHECKING:
 __all__ = [
     "Campaign",
     "Connection",
+    "ExitCode",
+    "FleetopsError",
+    "Format",
+    "InvalidInputError",
+    "Operation",
+    "Outcome",
+    "Reason",
     "RunEvent",
     "RunReport",
     "RunResult",
+    "StateDir",
     "StepResult",
+    "Token",
     "plan",
+    "read_token",
     "report",
     "resume",
     "run",
