@@ -185,7 +185,8 @@ def _bar(now: Standing, width: int) -> Group:
 
     share = f"{int(100 * now.done / max(1, now.steps))} %"
     line = Table.grid(padding=(0, 1))
-    line.add_row(ProgressBar(max(1, now.steps), now.done, width=max(10, width - len(share) - 1)), share)
+    room = max(10, width - len(share) - 1)
+    line.add_row(ProgressBar(max(1, now.steps), now.done, width=room, complete_style="green"), share)
     counts = Text(f"{now.done:,} of {now.steps:,} steps")
     for outcome in _SHOWN:
         if now.outcomes.get(outcome):

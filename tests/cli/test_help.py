@@ -77,3 +77,17 @@ def test_bash_completes_commands_and_runs(tmp_path: Path) -> None:
     assert status == RUNS[0]
     assert sorted(report.split()) == sorted(RUNS)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_are_told_the_runs_as_well(shell: str, tmp_path: Path) -> None:
+    asked = {
+        "_FLEETOPS_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "fleetops status 2026",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "FLEETOPS_STATE_DIR": state_with_runs(tmp_path),
+    }
+    command = Path(sys.executable).with_name("fleetops")
+    done = subprocess.run([command], env={**os.environ, **asked}, capture_output=True, text=True, timeout=60)
+    assert all(run in done.stdout for run in RUNS)
+    assert done.stderr == ""
