@@ -198,9 +198,17 @@ class Scheduler:
                 self._notice(now_ns, Event.WINDOW_OPEN)
         if self._stop is not None:
             return _FOR_ANSWERS if self._in_flight else Done(self._stop)
-        obstacle = self._obstacle(now_ns)
-        if obstacle is not None:
-            return obstacle
+        # Mostly nothing is in the way, and to see that must cost little.
+        if (
+            len(self._in_flight) >= self._concurrency
+            or now_ns < self.hold_until_ns
+            or self._paused
+            or self._breaker.is_open
+            or lineup.openings is not None
+        ):
+            obstacle = self._obstacle(now_ns)
+            if obstacle is not None:
+                return obstacle
         step = lineup.take(now_ns)
         return self._idle(now_ns) if step is None else self._send(step, now_ns)
 
@@ -228,6 +236,8 @@ class Scheduler:
 
     def _idle(self, now_ns: int) -> Instruction:
         """Nothing can be sent to any device now: what comes next."""
+        if not self._lineup:
+            return self._all_sent()
         moment = self._lineup.next_moment()
         if moment is not None:
             return moment

@@ -174,9 +174,15 @@ class Engine:
     def _dispatch(self) -> None:
         """What the runner's dispatcher does until it has to wait."""
         scheduler, now_ns = self._scheduler, self._now_ns
-        if self._slot_for is not None:
-            send, self._slot_for = self._slot_for, None
-            self._admit(send)
+        send = self._slot_for
+        if send is not None:
+            self._slot_for = None
+            if not scheduler.may_send(send.step, now_ns):
+                scheduler.withdraw(send.step)
+            elif self._journal is None:
+                self._pass_or_wait(send, now_ns)
+            else:
+                self._intend(send, self._journal)
         instruction = scheduler.next(now_ns)
         if type(instruction) is Send:
             self._slot_for = instruction
@@ -197,16 +203,10 @@ class Engine:
         if self._slot_for is None and self._done is None:
             self._act_ns = self._now_ns
 
-    def _admit(self, send: Send) -> None:
-        """The gate has a slot for it: make its intent durable, then go to the bound."""
-        if not self._scheduler.may_send(send.step, self._now_ns):
-            self._scheduler.withdraw(send.step)
-            return
-        if self._journal is None:
-            self._pass_or_wait(send, self._now_ns)
-            return
+    def _intend(self, send: Send, journal: ModelJournal) -> None:
+        """Make an intent durable; the send goes to the bound then."""
         self._intending[send.step] = send
-        self._journal.intend(send.step, send.attempt, self._now_ns)
+        journal.intend(send.step, send.attempt, self._now_ns)
         self._commit()
 
     def _commit(self) -> None:
