@@ -61,6 +61,8 @@ class Bounds:
         self._device_of = device_of[self._rows]
         self._settle_s = np.asarray(steps.settle_ns_of, dtype=np.float64)[self._rows] / NS_PER_S
         self._busy_s = np.bincount(self._device_of, self._settle_s + self._latency_s, minlength=self._devices)
+        self._last_settle_s = np.zeros(self._devices)
+        self._last_settle_s[self._device_of] = self._settle_s  # the last of a device's steps stays
 
     def all(self) -> list[Bound]:
         """The bounds, the tightest first."""
@@ -92,9 +94,7 @@ class Bounds:
 
     def _sequences_s(self) -> Seconds:
         """From the first send to the last answer of each device, if nothing else held it up."""
-        last_settle_s = np.zeros(self._devices)
-        last_settle_s[self._device_of] = self._settle_s  # the last of a device's steps stays
-        return np.asarray(self._busy_s - last_settle_s)
+        return np.asarray(self._busy_s - self._last_settle_s)
 
     def _sequence(self) -> Bound:
         lasts_s = self._sequences_s()
@@ -110,7 +110,7 @@ class Bounds:
         return str(operation) if last or not settle_ns else f"{operation} and {format_duration(settle_ns)} to settle"
 
     def _group(self) -> Bound | None:
-        """A group with a cap: what its devices take in all, in so many lanes; a lane's last settle is not awaited."""
+        """A group with a cap: what its devices take in all, in so many lanes; their last settles are not awaited."""
         if self._capped is None:
             return None
         names, group_of, sizes, places = self._capped
@@ -135,7 +135,9 @@ class Bounds:
         """How long sets of devices take at least that go so many at a time; a device in none has a negative lane."""
         counts = lane_of >= 0
         busy_s = np.bincount(lane_of[counts], self._busy_s[counts], minlength=lanes)
-        return np.maximum(busy_s / places - float(self._settle_s.max()), 0.0)
+        longest_last_s = np.zeros(lanes)
+        np.maximum.at(longest_last_s, lane_of[counts], self._last_settle_s[counts])
+        return np.maximum(busy_s / places - longest_last_s, 0.0)
 
     def _waves(self) -> Bound | None:
         """Each wave takes as long as the tightest of its own bounds, and then the gate's soak."""
