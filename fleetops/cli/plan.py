@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleetops.plan import Assumptions, Plan
+    from fleetops.simulation import Trace
     from fleetops.validation import Campaign
 
 _PLAN_SUFFIX: Final = ".json"
@@ -113,7 +114,8 @@ def planned(
     from fleetops.plan import make_plan, risks_of_live_runs
 
     live = risks_of_live_runs(StateDir(default_state_dir(os.environ)), url, campaign.steps.serials)
-    with working("simulating the campaign"):
+    passes = Passes()
+    with working("simulating the campaign", passes.how_far):
         return make_plan(
             campaign,
             assumptions,
@@ -123,7 +125,29 @@ def planned(
             options=options,
             heed_window=heed_window,
             live=live,
+            watch=passes.begun,
         )
+
+
+class Passes:
+    """How far a simulation is, for people: which pass it is, and how much of that is done."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._trace: Trace | None = None
+
+    def begun(self, trace: Trace) -> None:
+        """Another pass begins."""
+        self._number += 1
+        self._trace = trace
+
+    def how_far(self) -> str:
+        """Such as `pass 2, 40%`."""
+        if self._trace is None:
+            return ""
+        outcomes = self._trace.outcomes
+        share = 1 - outcomes.count(0) / max(1, len(outcomes))
+        return f"pass {self._number}, {share:.0%}" if self._number > 1 else f"{share:.0%}"
 
 
 def assumed(url: str, text: str | None) -> Assumptions:
@@ -198,8 +222,9 @@ def _what_if(
 ) -> ExitCode:
     from fleetops.plan import render_what_if, what_if
 
-    with working("simulating the campaigns"):
-        rows = what_if(campaign, assumptions, text, start_ns=start_ns, heed_window=heed_window)
+    passes = Passes()
+    with working("simulating the campaigns", passes.how_far):
+        rows = what_if(campaign, assumptions, text, start_ns=start_ns, heed_window=heed_window, watch=passes.begun)
     if output is Format.JSON:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
     else:

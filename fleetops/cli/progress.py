@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,15 +176,25 @@ def terminal(stream: TextIO) -> Screen | None:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show on a terminal, and nowhere else, that something is being done, where it takes a while."""
+def working(what: str, how_far: Callable[[], str] = str) -> Iterator[None]:
+    """Show on a terminal, and nowhere else, that something is being done, where it takes a while.
+
+    Args:
+        what: What is being done.
+        how_far: Says how far it is, a few times a second, on a thread of its own; may be empty.
+    """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or logs_json():
         yield
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    class HowFar(ProgressColumn):
+        def render(self, task: Task) -> Text:  # noqa: ARG002 - the seam's shape
+            return Text(how_far())
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), HowFar(), TimeElapsedColumn())
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
     progress.add_task(printable(what), total=None)
     # What is done at once shows nothing: a line that flashes up is only a distraction.

@@ -25,13 +25,15 @@ from fleetops.simulation import StuckError, simulate
 from fleetops.simulation.trace import OUTCOME_CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from fleetops.manifest import Manifest
     from fleetops.model import Reason
     from fleetops.plan.document import Risk
     from fleetops.policy import Policy
     from fleetops.simulation import Trace
+
+    Watch = Callable[[Trace], object]
 
 MOST_STEPS_IN_PASSES: Final = 100_000
 """Up to so many steps the range and the remedies are simulated; beyond, the range is made of lower bounds."""
@@ -106,6 +108,7 @@ def make_plan(
     options: Mapping[str, Any] | None = None,
     heed_window: bool = True,
     live: Collection[Risk] = (),
+    watch: Watch | None = None,
 ) -> Plan:
     """Simulate a campaign and write down what happens.
 
@@ -118,12 +121,13 @@ def make_plan(
         options: The settings that were given as options, in the shape of a policy file.
         heed_window: Whether the maintenance windows count.
         live: The risks that other runs mean; see `risks_of_live_runs`.
+        watch: Is given the trace of every pass as it begins: another thread may look how far it is.
 
     Raises:
         InvalidInputError: The run would not end.
     """
     manifest, policy, steps = campaign.manifest, campaign.policy, campaign.steps
-    passes = _Passes(steps, policy, manifest.digest, start_ns, campaign.excluded, heed_window=heed_window)
+    passes = _Passes(steps, policy, manifest.digest, start_ns, campaign.excluded, heed_window=heed_window, watch=watch)
     predictions = _predictions(passes, assumptions)
     if len(steps) <= MOST_STEPS_IN_PASSES:
         predictions = predictions.model_copy(update={"remedies": _remedies(campaign, passes, assumptions, predictions)})
@@ -184,6 +188,7 @@ class _Passes:
         excluded: Mapping[int, Reason],
         *,
         heed_window: bool,
+        watch: Watch | None = None,
     ) -> None:
         self.steps = steps
         self.policy = policy
@@ -191,6 +196,7 @@ class _Passes:
         self._start_ns = start_ns
         self.excluded = excluded
         self.heed_window = heed_window
+        self._watch = watch
 
     @cached_property
     def wave_of(self) -> bytes:
@@ -225,6 +231,7 @@ class _Passes:
                 patience_ns=0,
                 wave_seed=self.seed,
                 heed_window=self.heed_window,
+                watch=self._watch,
             )
         except StuckError:
             raise InvalidInputError(
@@ -356,7 +363,13 @@ def _relaxed(policy: Policy, binding: Collection[str]) -> Iterable[tuple[str, di
 
 
 def what_if(
-    campaign: Campaign, assumptions: Assumptions, text: str, *, start_ns: int, heed_window: bool = True
+    campaign: Campaign,
+    assumptions: Assumptions,
+    text: str,
+    *,
+    start_ns: int,
+    heed_window: bool = True,
+    watch: Watch | None = None,
 ) -> list[WhatIf]:
     """What a campaign would take with other values of a setting, one pass each.
 
@@ -366,6 +379,7 @@ def what_if(
         text: What to compare, such as `rate=10/s,20/s,40/s`.
         start_ns: When it is started, in nanoseconds since the epoch.
         heed_window: Whether the maintenance windows count.
+        watch: As of `make_plan`.
 
     Raises:
         UsageError: `text` cannot be read.
@@ -381,6 +395,7 @@ def what_if(
             start_ns,
             campaign.excluded,
             heed_window=heed_window,
+            watch=watch,
         )
         trace = passes.simulated(assumptions)
         peak, _ = Timeline(steps, trace).peak()

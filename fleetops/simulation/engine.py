@@ -18,7 +18,7 @@ from fleetops.simulation.pace import VirtualGate
 from fleetops.simulation.trace import KIND_CODE, OUTCOME_CODE, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fleetops.model import Steps
     from fleetops.policy import Policy
@@ -391,6 +391,7 @@ def simulate(
     orders: Sequence[tuple[int, Order]] = (),
     crash_at: int | None = None,
     most_events: int = _NEVER,
+    watch: Callable[[Trace], object] | None = None,
 ) -> Trace:
     """Drive a run, or take one up, on a virtual clock.
 
@@ -409,6 +410,7 @@ def simulate(
         orders: What the operator tells it, and when.
         crash_at: After how many events the process dies; None for never.
         most_events: After how many events it is taken to be stuck.
+        watch: Is given the trace before anything is in it: another thread may look how far it is.
 
     Returns:
         What happened.
@@ -418,6 +420,8 @@ def simulate(
     """
     outcomes = bytearray(progress.outcomes) if progress is not None and progress.outcomes else bytearray(len(steps))
     trace = Trace(start_ns, outcomes)
+    if watch is not None:
+        watch(trace)
     scheduler = Scheduler(steps, policy, run_key, progress, wave_seed=wave_seed, heed_window=heed_window)
     engine = Engine(scheduler, policy, world, trace, journal, commit_ns=commit_ns, patience_ns=patience_ns)
     if journal is not None:

@@ -10,11 +10,15 @@ import typer
 from typer.testing import CliRunner, Result
 
 from fleetops.cli import plan
-from fleetops.cli.plan import campaign_of_plan, is_plan
+from fleetops.cli.plan import Passes, campaign_of_plan, is_plan
 from fleetops.errors import InvalidInputError
+from fleetops.plan import Assumptions, make_plan
+from fleetops.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleetops.simulation import Trace
 
 Fleetops = Callable[..., Result]
 
@@ -136,3 +140,18 @@ def test_a_plan_is_told_from_a_manifest_by_its_suffix() -> None:
     assert is_plan("night-plan.JSON")
     assert not is_plan("night.csv")
     assert not is_plan("-")
+
+
+def test_how_far_a_simulation_is_can_be_told_at_any_time(fleetops: Fleetops) -> None:
+    passes = Passes()
+    assert passes.how_far() == ""
+    told = []
+
+    def begun(trace: Trace) -> None:
+        passes.begun(trace)
+        told.append(passes.how_far())
+
+    assert fleetops("night.csv").exit_code == 0
+    make_plan(validate("night.csv"), Assumptions(), start_ns=0, watch=begun)
+    assert told[:3] == ["0%", "pass 2, 0%", "pass 3, 0%"]
+    assert passes.how_far() == f"pass {len(told)}, 100%"
