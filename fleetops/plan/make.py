@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fleetops.model import Reason
     from fleetops.plan.document import Risk
     from fleetops.policy import Policy
+    from fleetops.policy.window import Window
     from fleetops.simulation import Trace
 
     Watch = Callable[[Trace], object]
@@ -50,6 +51,7 @@ HOST_SHARE: Final = 0.02
 HOST_S: Final = 1.0
 """And by how much besides, however short it is: connections are opened, the journal is closed."""
 
+_DAY_MINUTES: Final = 1440
 _MOST_BLOCKS: Final = 256
 _MOST_HAPPENINGS: Final = 200
 _MOST_REMEDIES: Final = 4
@@ -331,15 +333,24 @@ def _range(
 def _remedies(
     campaign: Campaign, passes: _Passes, assumptions: Assumptions, predictions: Predictions
 ) -> tuple[Remedy, ...]:
-    """What each bound's setting would do if it were twice as generous; one pass each."""
-    if predictions.ended != StopReason.COMPLETE:
+    """What each bound's setting would do if it were twice as generous; one pass each.
+
+    A run that its window cuts short is helped by whatever has it complete before the window closes.
+    """
+    cut_short = predictions.ended == StopReason.WINDOW_CLOSED
+    if predictions.ended != StopReason.COMPLETE and not cut_short:
         return ()
-    binding = [bound.name for bound in predictions.bounds if bound.at_least_s >= _WORTH_TRYING * predictions.makespan_s]
+    closed_s = next((bound.at_least_s for bound in predictions.bounds if bound.name == "window"), 0.0)
+    open_s = predictions.makespan_s - closed_s
+    binding = {bound.name for bound in predictions.bounds if bound.at_least_s >= _WORTH_TRYING * open_s}
+    if cut_short:
+        binding.add("window")
     tried = []
     for setting, change in _relaxed(passes.policy, binding):
         policy = changed(passes.policy, change)
         trace = passes.simulated(assumptions, policy, steps_of(campaign.manifest, policy))
-        if trace.ended is StopReason.COMPLETE and trace.makespan_ns < _GAIN * predictions.makespan_s * NS_PER_S:
+        shorter = cut_short or trace.makespan_ns < _GAIN * predictions.makespan_s * NS_PER_S
+        if trace.ended is StopReason.COMPLETE and shorter:
             tried.append(Remedy(setting=setting, makespan_s=_since_start_s(trace, trace.end_ns)))
     return tuple(sorted(tried, key=lambda remedy: remedy.makespan_s)[:_MOST_REMEDIES])
 
@@ -360,6 +371,16 @@ def _relaxed(policy: Policy, binding: Collection[str]) -> Iterable[tuple[str, di
         yield "settle: half of each", {"settle": settle}
     if "waves" in binding:
         yield "waves: none", {"waves": None}
+    if "window" in binding and len(policy.window) == 1 and (longer := _twice_as_long(policy.window[0])):
+        yield f"window: {longer}", {"window": str(longer)}
+
+
+def _twice_as_long(window: Window) -> Window | None:
+    """The window with twice its length; None where that is the whole day or more."""
+    length = (window.end_minute - window.start_minute) % _DAY_MINUTES or _DAY_MINUTES
+    if 2 * length >= _DAY_MINUTES:
+        return None
+    return replace(window, end_minute=(window.start_minute + 2 * length) % _DAY_MINUTES or _DAY_MINUTES)
 
 
 def what_if(

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.page import Chart, Facts, Notes, Page, Section, Source, Table, Text, render_page
-from fleetops.plan.text import bound_name, printable, worded
+from fleetops.plan.text import bound_name, printable, remedies_title, worded
 from fleetops.plan.wording import counted, span
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ class _Scale:
         """When each slice begins."""
         return [self.units(at * self.slice_s) for at in range(count)]
 
-    def axis(self) -> dict[str, Any]:
-        """The axis of time."""
+    def axis(self, margin: float = 0.0) -> dict[str, Any]:
+        """The axis of time, by a share longer than the run."""
         name = f"{self.unit} from the start"
         return {
             "type": "value",
             "min": 0,
-            "max": self.end,
+            "max": round(self.end * (1 + margin), 4),
             "name": name,
             "nameLocation": "middle",
             "nameGap": 28,
@@ -112,7 +112,7 @@ def _duration(plan: Plan) -> list[Part]:
         parts.append(Table("What it is bounded by", ("what", "at least", "why"), rows))
     if said.remedies:
         shorter = [(remedy.setting, span(remedy.makespan_s)) for remedy in said.remedies]
-        parts.append(Table("What would shorten it", ("setting", "takes"), shorter))
+        parts.append(Table(remedies_title(said), ("setting", "takes"), shorter))
     parts.append(Text(f"Reckoned with: {plan.assumptions}. The range: {said.range_method}."))
     return parts
 
@@ -202,7 +202,8 @@ def _phases(said: Predictions, scale: _Scale) -> Iterator[Part]:
             description=f"{counted(len(said.waves), 'wave')} and {counted(len(said.windows), 'window')}, "
             "from the start of the run until the last device has settled.",
             option={
-                "xAxis": scale.axis(),
+                # A last window that is used for a moment only is two pixels wide, and has to fit.
+                "xAxis": scale.axis(margin=0.01),
                 "yAxis": {"type": "category", "inverse": True, "data": names},
                 "series": [
                     {**bar, "name": "", "data": starts},

@@ -36,6 +36,11 @@ def bound_name(name: str) -> str:
     return _BOUND_NAMES.get(name, name)
 
 
+def remedies_title(said: Predictions) -> str:
+    """What the remedies are good for: a run that its window cuts short is helped by what has it complete."""
+    return "What would have it complete" if said.ended == "window_closed" else "What would shorten it"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Rows under a header, the first column to the left and the others to the right; the last is not padded."""
     cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
@@ -122,7 +127,7 @@ def _bounds(said: Predictions) -> Iterator[str]:
     rows = [(bound_name(bound.name), span(bound.at_least_s), printable(bound.explanation)) for bound in said.bounds]
     yield from _left(("what", "at least", "why"), rows)
     if said.remedies:
-        yield "What would shorten it"
+        yield remedies_title(said)
         yield from _left(("setting", "takes"), [(remedy.setting, span(remedy.makespan_s)) for remedy in said.remedies])
 
 

@@ -44,7 +44,21 @@ def test_the_window_decides_when_it_starts_and_what_is_left_over(plan_of: MakePl
     assert said.windows[1].left_steps == 0
     assert said.complete_at is not None
     assert said.complete_at.startswith("2026-02-03T02:")
-    assert said.remedies == ()
+
+
+def test_what_would_have_a_run_complete_before_its_window_closes_is_told(plan_of: MakePlan) -> None:
+    policy = {"window": "23:50-00:10 UTC", "rate": "10/m", "settle": {"sync": "1m"}}
+    said = plan_of(rows_of(120, "sync"), policy).predictions
+    assert said.ended == "window_closed"
+    assert {remedy.setting for remedy in said.remedies} == {"rate: 20/m", "window: 23:50-00:30 UTC"}
+
+
+def test_what_would_take_fewer_windows_is_told(plan_of: MakePlan) -> None:
+    policy = {"window": "02:00-02:30 UTC", "rate": "10/m", "settle": {"sync": "1m"}, "at_end": "wait"}
+    said = plan_of(rows_of(400, "sync"), policy).predictions
+    assert (said.ended, len(said.windows)) == ("complete", 2)
+    assert [remedy.setting for remedy in said.remedies] == ["rate: 20/m", "window: 02:00-03:00 UTC"]
+    assert all(remedy.makespan_s < 4 * 3600 for remedy in said.remedies)
 
 
 def test_a_run_that_waits_goes_through_as_many_windows_as_it_takes(plan_of: MakePlan) -> None:

@@ -33,6 +33,12 @@ def test_a_plan_says_what_would_shorten_it(plan_of: MakePlan) -> None:
     assert lines[lines.index("What would shorten it") + 2].split()[:2] == ["rate:", "10/s"]
 
 
+def test_a_plan_that_is_cut_short_says_what_would_have_it_complete(plan_of: MakePlan) -> None:
+    policy = {"window": "00:00-00:20 UTC", "rate": "10/m"}
+    lines = render_text(plan_of(rows_of(200, "sync"), policy)).splitlines()
+    assert lines[lines.index("What would have it complete") + 2].split()[:2] == ["rate:", "20/m"]
+
+
 def test_a_plan_that_sends_nothing_says_so(plan_of: MakePlan) -> None:
     text = render_text(plan_of(rows_of(1, "factory"), {"window": "01:00-01:01 UTC"}))
     assert "nothing is sent" in text
