@@ -23,6 +23,19 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class AgainstPlan(_Document):
+    """What a plan predicted, and what came of it."""
+
+    digest: str = Field(description="The plan's.")
+    predicted_s: float
+    range_s: tuple[float, float] = Field(description="The shortest and the longest that was predicted.")
+    took_s: float | None = Field(description="Null while the run is not over.")
+    deviation: float | None = Field(description="By which share it took longer than predicted.")
+    in_range: bool | None
+    predicted_sends: int
+    sends: int
+
+
 class ReportedRun(_Document):
     """The run as a whole, also where only steps of some outcomes are listed."""
 
@@ -38,6 +51,7 @@ class ReportedRun(_Document):
     finished_at: str | None
     outcomes: dict[Outcome, int] = Field(description="Steps by outcome.")
     policy: dict[str, Any] = Field(description="The settings that the run goes on with, as in a policy file.")
+    plan: AgainstPlan | None = Field(description="How it compares with the plan it was started from, if it was.")
 
 
 class ReportedStep(_Document):

@@ -111,8 +111,9 @@ def run(
         url = base_url_or_default(base_url)
     _say_warnings(campaign, strict)
     if dry_run:
-        code = _dry_run(campaign, url, policy, options, heed_window=not now, output=output)
-        _say_missing_token(token_file)
+        code = _dry_run(campaign, url, policy, options, heed_window=not now, alongside=alongside, output=output)
+        inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
+        _say_what_refuses(token_file, report, inputs)
         return code
     connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
     consent = _consent(campaign, yes, from_stdin=manifest == "-")
@@ -234,6 +235,7 @@ def _dry_run(
     options: dict[str, Any],
     *,
     heed_window: bool,
+    alongside: bool,
     output: Format,
 ) -> ExitCode:
     """The plan of what would be done, once all that a run checks without a connection has been checked."""
@@ -244,16 +246,22 @@ def _dry_run(
     if resets := campaign.destructive_devices():
         say(f"a run resets {counted(resets, 'device')} to factory settings, and asks for consent")
     say("nothing was sent")
+    for risk in made.risks:
+        if risk.code == "shared-devices" or (risk.code == "live-run" and not alongside):
+            say(f"a run would be refused: {printable(risk.message)}")
     return ExitCode.OK
 
 
-def _say_missing_token(token_file: Path | None) -> None:
+def _say_what_refuses(token_file: Path | None, report: Path, inputs: Iterable[Path | None]) -> None:
+    """What else a run looks at before it opens a connection, and would be refused for."""
     from fleetops.control import read_token
+    from fleetops.errors import FleetopsError
 
-    try:
-        read_token(os.environ, token_file)
-    except UsageError as error:
-        say(f"a run would be refused: {printable(error.message)}")
+    for check in (lambda: read_token(os.environ, token_file), lambda: _check_report_place(report, inputs=inputs)):
+        try:
+            check()
+        except FleetopsError as error:
+            say(f"a run would be refused: {printable(error.message)}")
 
 
 def _consent(campaign: Campaign, yes: bool, *, from_stdin: bool) -> bool:

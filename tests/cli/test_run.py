@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleetops.plan import Plan
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Terminal
 
@@ -352,6 +354,22 @@ def test_a_run_from_a_plan_says_how_it_compares(terminal: Terminal) -> None:
     assert ended.code == 0
     assert "predicted" in ended.err
     assert len(terminal.sandbox.requests) == 10
+    compared = json.loads(terminal("report", terminal.run_id(), "--format", "json").out)["run"]["plan"]
+    assert compared["digest"] == Plan.from_json((terminal.folder / "plan.json").read_bytes()).digest
+    assert (compared["predicted_sends"], compared["sends"]) == (10, 10)
+    assert compared["deviation"] == pytest.approx(compared["took_s"] / compared["predicted_s"] - 1, abs=0.02)
+
+
+def test_a_dry_run_says_which_live_run_would_have_it_refused(terminal: Terminal) -> None:
+    manifest = terminal.manifest(20)
+    live = command(terminal, "run", manifest, "--rate", "1/s")
+    try:
+        wait_for_requests(terminal, 1)
+        ended = terminal("run", manifest, "--dry-run")
+    finally:
+        live.send_signal(signal.SIGINT)
+        live.communicate()
+    assert f"a run would be refused: run {terminal.run_id()} is live" in ended.err
 
 
 def test_a_plan_whose_manifest_policy_or_service_changed_is_refused_with_what_changed(terminal: Terminal) -> None:
@@ -390,6 +408,12 @@ def test_a_dry_run_says_that_a_run_would_be_refused_for_want_of_a_token(terminal
     assert "refused" not in terminal("run", terminal.manifest(), "--dry-run").err
     del terminal.environment["FLEETOPS_TOKEN"]
     assert "a run would be refused: there is no token" in terminal("run", terminal.manifest(), "--dry-run").err
+
+
+def test_a_dry_run_says_that_the_report_has_no_place(terminal: Terminal) -> None:
+    ended = terminal("run", terminal.manifest(), "--dry-run", "--report", "nowhere/results.csv")
+    assert ended.code == 0
+    assert "a run would be refused: the report nowhere/results.csv is in a directory that does not exist" in ended.err
 
 
 def test_a_finished_run_is_reported_again_without_a_token(terminal: Terminal) -> None:

@@ -18,6 +18,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from fleetops.journal.views import rfc3339
+from fleetops.plan import compare_with_run
 from fleetops.report.frame import COLUMNS, NOTE, report_slices, unique_names
 
 if TYPE_CHECKING:
@@ -70,4 +71,23 @@ def run_facts(view: RunView) -> dict[str, Any]:
         "finished_at": view.finished_at,
         "outcomes": view.outcomes,
         "policy": json.loads(view.policy.to_json()),
+        "plan": _against_the_plan(view),
+    }
+
+
+def _against_the_plan(view: RunView) -> dict[str, Any] | None:
+    """How the run compares with the plan that it was started from; None where there was none."""
+    found = compare_with_run(view)
+    if found is None:
+        return None
+    said = found.predicted
+    return {
+        "digest": said.digest,
+        "predicted_s": said.makespan_s,
+        "range_s": list(said.range_s),
+        "took_s": None if found.makespan_s is None else round(found.makespan_s, 3),
+        "deviation": None if found.deviation is None else round(found.deviation, 4),
+        "in_range": found.in_range,
+        "predicted_sends": said.sends,
+        "sends": found.sends,
     }

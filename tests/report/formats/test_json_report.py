@@ -45,6 +45,7 @@ def test_the_run_and_its_steps_are_there_under_a_versioned_schema(tmp_path: Path
         "finished_at": "2026-01-02T03:01:00.000Z",
         "outcomes": {"accepted": 1, "confirmed": 0, "failed": 0, "unknown": 0, "skipped": 1, "not_started": 0},
         "policy": json.loads(Policy().to_json()),
+        "plan": None,
     }
     first, second = report["steps"]
     assert list(first) == [*(name for name in COLUMNS if name != "run_id"), "note", "carried"]
