@@ -18,7 +18,6 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from fleetops.journal.views import rfc3339
-from fleetops.plan import compare_with_run
 from fleetops.report.frame import COLUMNS, NOTE, report_slices, unique_names
 
 if TYPE_CHECKING:
@@ -77,6 +76,10 @@ def run_facts(view: RunView) -> dict[str, Any]:
 
 def _against_the_plan(view: RunView) -> dict[str, Any] | None:
     """How the run compares with the plan that it was started from; None where there was none."""
+    if not view.facts.plan:
+        return None
+    from fleetops.plan import compare_with_run  # noqa: PLC0415 - most reports need no planner, which takes a while to load
+
     found = compare_with_run(view)
     if found is None:
         return None
