@@ -105,6 +105,8 @@ def run(
             heed_window=not now,
         )
         url, prediction = made.base_url, Forecast.of(made).model_dump_json()
+        if not quiet and not logs_json():
+            say(f"{printable(manifest)} holds, digest {made.digest}")
     else:
         with reading(manifest):
             campaign = validate(manifest, policy_file=policy, options=options)

@@ -95,6 +95,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     low_s, high_s = said.range_s
     yield f"  takes        {span(said.makespan_s)}, between {span(low_s)} and {span(high_s)}"
     yield f"  reckoned     {plan.assumptions}"
+    yield f"  range        {printable(said.range_method)}"
     yield f"  sends        {said.sends:,}, {said.most_in_flight:,} under way at once"
     yield f"  outcomes     {', '.join(f'{count:,} {worded(name)}' for name, count in said.outcomes.items())}"
     yield f"  disturbed    {said.peak_disturbed:,} devices at once at most, {span(said.peak_at_s)} after the start"
@@ -127,6 +128,7 @@ def _bounds(said: Predictions) -> Iterator[str]:
     rows = [(bound_name(bound.name), span(bound.at_least_s), printable(bound.explanation)) for bound in said.bounds]
     yield from _left(("what", "at least", "why"), rows)
     if said.remedies:
+        yield ""
         yield remedies_title(said)
         yield from _left(("setting", "takes"), [(remedy.setting, span(remedy.makespan_s)) for remedy in said.remedies])
 

@@ -353,9 +353,11 @@ def test_a_run_from_a_plan_says_how_it_compares(terminal: Terminal) -> None:
     ended = terminal("run", "plan.json")
     assert ended.code == 0
     assert "predicted" in ended.err
+    digest = Plan.from_json((terminal.folder / "plan.json").read_bytes()).digest
+    assert f"plan.json holds, digest {digest}" in ended.err
     assert len(terminal.sandbox.requests) == 10
     compared = json.loads(terminal("report", terminal.run_id(), "--format", "json").out)["run"]["plan"]
-    assert compared["digest"] == Plan.from_json((terminal.folder / "plan.json").read_bytes()).digest
+    assert compared["digest"] == digest
     assert (compared["predicted_sends"], compared["sends"]) == (10, 10)
     assert compared["deviation"] == pytest.approx(compared["took_s"] / compared["predicted_s"] - 1, abs=0.02)
 
