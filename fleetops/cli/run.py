@@ -115,7 +115,7 @@ def run(
     if dry_run:
         code = _dry_run(campaign, url, policy, options, heed_window=not now, alongside=alongside, output=output)
         inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
-        _say_what_refuses(token_file, report, inputs)
+        _say_what_refuses(token_file, report, output, inputs)
         return code
     connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
     consent = _consent(campaign, yes, from_stdin=manifest == "-")
@@ -254,12 +254,15 @@ def _dry_run(
     return ExitCode.OK
 
 
-def _say_what_refuses(token_file: Path | None, report: Path, inputs: Iterable[Path | None]) -> None:
+def _say_what_refuses(token_file: Path | None, report: Path, output: Format, inputs: Iterable[Path | None]) -> None:
     """What else a run looks at before it opens a connection, and would be refused for."""
     from fleetops.control import read_token
     from fleetops.errors import FleetopsError
 
-    for check in (lambda: read_token(os.environ, token_file), lambda: _check_report_place(report, inputs=inputs)):
+    for check in (
+        lambda: read_token(os.environ, token_file),
+        lambda: _check_report_place(report, output, inputs=inputs),
+    ):
         try:
             check()
         except FleetopsError as error:
