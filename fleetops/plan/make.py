@@ -346,7 +346,7 @@ def _remedies(
     if cut_short:
         binding.add("window")
     tried = []
-    for setting, change in _relaxed(passes.policy, binding):
+    for setting, change in _relaxed(passes.policy, binding, assumptions.limit_per_s):
         policy = changed(passes.policy, change)
         trace = passes.simulated(assumptions, policy, steps_of(campaign.manifest, policy))
         shorter = cut_short or trace.makespan_ns < _GAIN * predictions.makespan_s * NS_PER_S
@@ -355,8 +355,14 @@ def _remedies(
     return tuple(sorted(tried, key=lambda remedy: remedy.makespan_s)[:_MOST_REMEDIES])
 
 
-def _relaxed(policy: Policy, binding: Collection[str]) -> Iterable[tuple[str, dict[str, Any]]]:
+def _relaxed(
+    policy: Policy, binding: Collection[str], limit_per_s: float | None
+) -> Iterable[tuple[str, dict[str, Any]]]:
     """Settings that relax bounds: what to write, and the change to the policy."""
+    if "throttling" in binding and limit_per_s is not None:
+        # What is sent above the limit is refused, and then the whole run holds: a lower rate is faster.
+        rate = f"{limit_per_s:.3g}/s"
+        yield f"rate: {rate}", {"rate": rate}
     if "rate" in binding:
         rate = f"{2 * policy.rate.count:g}/{policy.rate.unit}"
         yield f"rate: {rate}", {"rate": rate}

@@ -125,6 +125,13 @@ def test_a_limit_of_the_service_is_reckoned_with(plan_of: MakePlan) -> None:
     assert "throttling" in {bound.name for bound in plan.predictions.bounds}
 
 
+def test_a_rate_that_the_service_takes_is_told_to_be_faster(plan_of: MakePlan) -> None:
+    said = plan_of(rows_of(200, "sync"), {"rate": "20/s"}, Assumptions(latency_s=(0.1,), limit_per_s=8)).predictions
+    assert said.bounds[0].name == "throttling"
+    assert said.remedies[0].setting == "rate: 8/s"
+    assert said.remedies[0].makespan_s < 0.9 * said.makespan_s
+
+
 def test_the_range_of_a_large_campaign_is_made_of_bounds(plan_of: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "MOST_STEPS_IN_PASSES", 10)
     said = plan_of(rows_of(50, "sync"), {"concurrency": 1, "rate": "100/s"}).predictions
