@@ -12,6 +12,7 @@ from fleetops.manifest import manifest_schema
 from fleetops.model import Operation, Outcome
 from fleetops.plan import Plan
 from fleetops.policy import policy_schema
+from fleetops.scheduler import StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,12 +168,40 @@ class Validation(_Document):
     unlisted: list[UnlistedProblems] = Field(description="The codes of which there are more, and how many more.")
 
 
+class Compared(_Document):
+    """What a campaign would take with another value of a setting."""
+
+    setting: str = Field(description="The setting and its value, such as rate=20/s.")
+    makespan_s: float
+    end_at: str
+    ended: StopReason = Field(description="Why it would end.")
+    peak_disturbed: int = Field(description="The most devices disturbed at once.")
+
+
+class WhatIf(RootModel[list[Compared]]):
+    """What `fleetops plan MANIFEST --what-if SETTING=... --format json` prints, in the order of the values."""
+
+
+class Changed(_Document):
+    """Something that differs between two plans, in words."""
+
+    what: str = Field(description="Such as policy.rate or devices.")
+    before: str
+    after: str
+
+
+class PlanDifferences(RootModel[list[Changed]]):
+    """What `fleetops plan --diff OLD NEW --format json` prints; empty where nothing changed."""
+
+
 _OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "plan": Plan,
+    "plan-diff": PlanDifferences,
     "report": Report,
     "runs": Runs,
     "status": Status,
     "validate": Validation,
+    "what-if": WhatIf,
 }
 _INPUTS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "manifest": lambda: manifest_schema(policy_schema()),

@@ -21,10 +21,12 @@ class Schema(StrEnum):
     MANIFEST = "manifest"
     POLICY = "policy"
     PLAN = "plan"
+    PLAN_DIFF = "plan-diff"
     REPORT = "report"
     RUNS = "runs"
     STATUS = "status"
     VALIDATE = "validate"
+    WHAT_IF = "what-if"
 
 
 def register(app: typer.Typer) -> None:

@@ -39,10 +39,19 @@ def test_a_run_is_told_as_the_schemas_say(terminal: Terminal) -> None:
         "runs": ["runs"],
         "validate": ["validate", manifest],
         "plan": ["plan", manifest, "--waves", "50%,100%", "--window", "02:00-05:00 UTC"],
+        "what-if": ["plan", manifest, "--what-if", "rate=1/s,2/s"],
     }.items():
         ended = terminal(*words, "--format", "json")
         assert ended.code == 0, ended.err
         check(name, json.loads(ended.out))
+
+
+def test_what_changed_between_two_plans_is_told_as_the_schema_says(terminal: Terminal) -> None:
+    for rate in ("1/s", "2/s"):
+        assert terminal("plan", terminal.manifest(), "--rate", rate, "--out", f"{rate[0]}.json").code == 0
+    found = json.loads(terminal("plan", "--diff", "1.json", "2.json", "--format", "json").out)
+    check("plan-diff", found)
+    assert {"what": "policy.rate", "before": "1/s", "after": "2/s"} in found
 
 
 def test_a_run_that_cannot_be_read_is_listed_as_the_schema_says(terminal: Terminal) -> None:
