@@ -22,7 +22,7 @@ from fleetops.scheduler.machine import Scheduler
 from fleetops.scheduler.progress import Progress, Trouble
 from fleetops.scheduler.watchlist import Look
 
-SCHEDULER_VERSION: Final = 1
+SCHEDULER_VERSION: Final = 2
 """Counts up whenever the scheduler decides something differently: a plan made by another one no longer holds."""
 
 __all__ = [
