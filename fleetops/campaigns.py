@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from fleetops.documents import Document
-from fleetops.errors import InvalidInputError, Problem, Problems, Severity, UsageError
+from fleetops.errors import InvalidInputError, JournalError, Problem, Problems, Severity, UsageError
 from fleetops.journal import NewRun, RunFacts
 from fleetops.journal.views import RunView
 from fleetops.model import Outcome
@@ -285,8 +285,14 @@ async def _drive(
 
 
 def _result(state: StateDir, run_id: str, reason: StopReason, detail: str) -> RunResult:
-    with RunView.open(state, run_id) as view:
-        return RunResult(run_id, reason, detail, view.exit_code(), view.outcomes)
+    try:
+        with RunView.open(state, run_id) as view:
+            return RunResult(run_id, reason, detail, view.exit_code(), view.outcomes)
+    except UsageError:
+        raise JournalError(
+            f"the journal of run {run_id} was removed while the run went on",
+            hint="what was sent is on record nowhere: look at the devices before anything is sent again",
+        ) from None
 
 
 def _carried(manifest: Manifest) -> Iterator[str] | tuple[str, ...]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fleetops.scheduler import Effect, Notice
 
 _BUSY_MS: Final = 30_000
+_MAKE_ROOM: Final = "free the disk or make it writable, then resume: what is not recorded is treated as unknown"
+_PUT_BACK: Final = "put it back, with its -wal and .lock files, then resume: what is not recorded is treated as unknown"
 _INTENT: Final = "INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, ?, ?, ?)"
 _WITHDRAW: Final = "DELETE FROM attempt WHERE step = ? AND attempt = ? AND answered_ns IS NULL"
 # What an earlier process left without an answer is answered by a later one, whose clock may differ: the time is kept in
@@ -96,9 +98,18 @@ def fill(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
 class GroupCommit:
     """The journal of a run that is being driven, on SQLite."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: RunLock, process: int, commits: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        lock: RunLock,
+        process: int,
+        commits: int,
+        *,
+        in_place: Callable[[], bool],
+    ) -> None:
         self._connection = connection
         self._lock = lock
+        self._in_place = in_place
         self._process = process
         self._commits = commits
         self._batch = Batch()
@@ -197,7 +208,7 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must not send
             failed = JournalError(
                 f"the journal cannot be written: {error}",
-                hint="free the disk or make it writable, then resume: what is not recorded is treated as unknown",
+                hint=_PUT_BACK if isinstance(error, FileNotFoundError) else _MAKE_ROOM,
             )
             self._batch.keep_answers_of(batch)
         else:
@@ -215,6 +226,9 @@ class GroupCommit:
         The rows go in here, where that costs a few microseconds each; the thread is for what waits for the disk. Were
         they put in from the thread, it would have to get hold of the interpreter again after each of them.
         """
+        if not self._in_place():
+            # SQLite would go on writing into a file that nobody finds any more.
+            raise FileNotFoundError("it was removed, moved or replaced")
         connection = self._connection
         try:
             if not self._begin():

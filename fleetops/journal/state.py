@@ -35,6 +35,14 @@ def _cannot_open(path: Path, error: OSError) -> HostError:
     )
 
 
+def same_file(path: Path, known: os.stat_result) -> bool:
+    """Whether the file that is called `path` now is one that was looked at before."""
+    try:
+        return os.path.samestat(path.stat(), known)
+    except OSError:
+        return False
+
+
 class RunLock:
     """Held by the one process that drives a run, for as long as it lives.
 
@@ -71,6 +79,10 @@ class RunLock:
                 time.sleep(0.02)
             else:
                 return cls(fd, path)
+
+    def in_place(self) -> bool:
+        """Whether the lock file is still the one that others find."""
+        return same_file(self.path, os.fstat(self._fd))
 
     def count_commit(self, commits: int) -> None:
         """Note that the journal has this many commits; not durable by itself, and need not be."""

@@ -15,6 +15,7 @@ from fleetops.errors import JournalError, UsageError
 from fleetops.journal.commits import GroupCommit
 from fleetops.journal.records import Loaded, RunFacts
 from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from fleetops.journal.state import same_file
 from fleetops.model import CODE_OF, NS_PER_S, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
 from fleetops.policy import Policy
 from fleetops.policy.exclusion import excluded
@@ -200,6 +201,7 @@ class RunStore:
         self._lock = lock
         self.path = path
         self._clock = clock
+        self._file = path.stat()
         self.asked_before: int = connection.execute("SELECT coalesce(max(command), 0) FROM command").fetchone()[0]
 
     @classmethod
@@ -217,7 +219,7 @@ class RunStore:
                 store = cls(connection, lock, path, clock)
                 commits, counted = store.commits(), lock.counted_commits()
                 whole = store._has_all_attempts()
-            except UNREADABLE as error:
+            except (OSError, *UNREADABLE) as error:
                 raise damaged(path, error) from None
             if commits < counted:
                 raise JournalError(
@@ -355,7 +357,11 @@ class RunStore:
             raise _cannot_write(self.path, error) from None
         process = cursor.lastrowid
         assert process is not None, "SQLite numbers the row"  # noqa: S101 - what an INSERT promises
-        return GroupCommit(self._connection, self._lock, process, commits)
+        return GroupCommit(self._connection, self._lock, process, commits, in_place=self._in_place)
+
+    def _in_place(self) -> bool:
+        """Whether the journal and its lock are still the files that whoever takes up the run will find."""
+        return self._lock.in_place() and same_file(self.path, self._file)
 
     def close(self) -> None:
         """Close the file and let go of the run."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,16 @@ def test_a_killed_run_goes_on_without_sending_anything_twice(terminal: Terminal)
     assert (rows[1]["outcome"], rows[1]["reason"]) == ("unknown", "crashed")
     serials = [received.serial for received in terminal.sandbox.requests]
     assert len(serials) == len(set(serials))
+
+
+def test_a_state_directory_that_is_removed_stops_the_run(terminal: Terminal) -> None:
+    running = command(terminal, "run", terminal.manifest(200), "--rate", "50/s", "--quiet")
+    wait_for_requests(terminal, 10)
+    shutil.rmtree(terminal.folder / "state")
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 7
+    assert "it was removed, moved or replaced" in err
+    assert len(terminal.sandbox.requests) < 100
 
 
 def test_the_token_is_nowhere(terminal: Terminal) -> None:

@@ -371,6 +371,25 @@ def test_a_journal_that_cannot_be_written_any_more_stops_the_run_and_nothing_mor
     assert lost + done == len(plane.asked)
 
 
+@pytest.mark.parametrize("suffix", [".db", ".lock"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_sent_once_the_journal_is_not_where_it_was(tmp_path: Path, suffix: str, *, replaced: bool) -> None:
+    plane = Plane(latency_s=0.002)
+    with start(tmp_path, rows(100)) as session:
+        file = session._store.path.with_suffix(suffix)
+
+        def lose(count: int) -> None:
+            if count == 10:
+                file.rename(tmp_path / "elsewhere")
+                if replaced:
+                    file.touch()
+
+        plane.on_execute = lose
+        with pytest.raises(JournalError, match="the journal cannot be written: it was removed, moved or replaced"):
+            drive(session, plane)
+    assert 10 <= len(plane.asked) <= 10 + 8
+
+
 def test_answers_that_could_not_be_written_at_first_are_written_at_the_end(tmp_path: Path) -> None:
     plane = Plane()
     with start(tmp_path, rows(100)) as session:
