@@ -62,7 +62,7 @@ class Going(Made):
     def ago(seconds: float) -> int:
         return since_boot_ns() - round(seconds * S)
 
-    def event(self, event: str, detail: str = "", *, ago_s: float = 1) -> None:
+    def happened(self, event: str, detail: str = "", *, ago_s: float = 1) -> None:
         self._write("INSERT INTO event VALUES (?, 1, ?, ?)", self.ago(ago_s), event, detail)
 
     def held(self, until_ns: int) -> None:
@@ -111,8 +111,8 @@ def test_the_journal_of_a_live_run_tells_how_it_stands(tmp_path: Path) -> None:
 def test_waves_and_another_rate_are_read_from_what_happened(tmp_path: Path) -> None:
     run = going(tmp_path, {"waves": "1,3,100%"})
     assert run.standing().wave == (1, 3)
-    run.event("wave_started", "wave 2 of 3: 2 devices")
-    run.event("rate", "7/s")
+    run.happened("wave_started", "wave 2 of 3: 2 devices")
+    run.happened("rate", "7/s")
     now = run.standing()
     assert now.wave == (2, 3)
     assert now.asked_per_s == 7
@@ -120,17 +120,17 @@ def test_waves_and_another_rate_are_read_from_what_happened(tmp_path: Path) -> N
 
 def test_what_a_run_waits_for_is_read_from_what_happened(tmp_path: Path) -> None:
     run = going(tmp_path)
-    run.event("outage", ago_s=5)
+    run.happened("outage", ago_s=5)
     assert run.standing().waits_for is WaitFor.OUTAGE
-    run.event("outage_over", ago_s=4)
+    run.happened("outage_over", ago_s=4)
     assert run.standing().waits_for is None
     run.held(since_boot_ns() + 60 * S)
     now = run.standing()
     assert now.waits_for is WaitFor.HOLD
     assert now.wait_s == pytest.approx(60, abs=2)
-    run.event("paused", ago_s=3)
+    run.happened("paused", ago_s=3)
     assert run.standing().waits_for is WaitFor.CONTINUE
-    run.event("continued", ago_s=2)
+    run.happened("continued", ago_s=2)
     assert run.standing().waits_for is WaitFor.HOLD
 
 
