@@ -145,8 +145,8 @@ class HttpInventory:
         count = _count(page)
         if count is None:
             return None
-        # The service may give fewer at a time than it is asked for.
-        return -(-count // (found if 0 < found < count else self._page_size))
+        # The service may give fewer at a time than it is asked for, or all at once.
+        return -(-count // (found or self._page_size))
 
     async def device(self, serial: str) -> Device | None:
         """One device, or None where there is none of that serial number.

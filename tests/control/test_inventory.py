@@ -376,5 +376,7 @@ def test_the_reads_that_a_list_takes_are_counted_from_what_the_service_says(coun
     assert [query(arrival) for arrival in served.asked] == [{"limit": "10", "offset": "0", "type": "4"}]
 
 
-def test_a_service_that_gives_fewer_at_a_time_takes_more_reads() -> None:
-    assert Served(fleet(25, most=4)).use(lambda inventory: inventory.pages()) == 7
+@pytest.mark.parametrize(("results", "pages"), [(4, 7), (10, 3), (25, 1)])
+def test_it_is_reckoned_with_as_many_at_a_time_as_the_service_gives(results: int, pages: int) -> None:
+    served = Served(lambda _: page(rows(*range(results)), NOWHERE, count=25))
+    assert served.use(lambda inventory: inventory.pages()) == pages
