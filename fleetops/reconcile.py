@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fleetops.control import DeviceFilter, find_devices
 from fleetops.errors import UsageError
-from fleetops.journal.evidence import Finding, record_findings, unknown_steps
+from fleetops.journal.evidence import Finding, record_findings, sent_to_since, unknown_steps
 from fleetops.journal.store import no_such_run
 from fleetops.model import NS_PER_S, Outcome, Reason
 
@@ -97,7 +98,15 @@ async def reconcile(
         devices = await find_devices(
             inventory, sorted({step.serial for step in steps}), DeviceFilter(last_status_change_from=since)
         )
-        findings = [judge(step, devices.get(step.serial), step.settle_ns + limit_ns) for step in steps]
+        followed = sent_to_since(state, run_id, {step.serial: step.sent_ns for step in steps})
+        findings = [
+            judge(
+                replace(step, followed=step.followed or step.serial in followed),
+                devices.get(step.serial),
+                step.settle_ns + limit_ns,
+            )
+            for step in steps
+        ]
         record_findings(path, findings)
         return findings
 

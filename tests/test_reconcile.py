@@ -113,6 +113,35 @@ def test_evidence_confirms_a_step_and_the_rest_stays_unknown_all_on_record(state
     assert evidence == [(0, "unknown", "confirmed"), (1, "unknown", "unknown")]
 
 
+@pytest.mark.parametrize(
+    ("base_url", "after_s", "outcome"),
+    [
+        ("http://127.0.0.1:1", 30, Outcome.UNKNOWN),
+        ("http://127.0.0.1:1", -30, Outcome.CONFIRMED),
+        ("http://127.0.0.1:2", 30, Outcome.CONFIRMED),
+    ],
+)
+def test_a_change_that_another_run_may_have_caused_is_no_evidence(
+    base_url: str, after_s: int, outcome: Outcome, state: StateDir
+) -> None:
+    other, sent_ns = "20270115-090000-abcd", SENT + after_s * NS_PER_S
+    facts = RunFacts(other, "n.csv", "d", "", base_url, SENT)
+    steps = Steps.of([(serial, Operation.REBOOT, 0) for serial in ("ZZ9", "AB1")])
+    create_journal(state.journal_path(other), NewRun(facts, DEFAULTS, steps))
+    with closing(sqlite3.connect(state.journal_path(other))) as journal, journal:
+        insert = "INSERT INTO process VALUES (1, 7, '1', '', 0, ?, ?, NULL, NULL, '')"
+        journal.execute(insert, (SENT, DEFAULTS.to_json()))
+        journal.execute("INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (1, 1, 1, ?)", (sent_ns,))
+    (state.runs / "20270115-100000-abcd.db").write_bytes(b"not a journal")
+    shelf = Shelf({"AB1": device(100)})
+
+    async def look() -> Outcome:
+        (finding, _) = await reconcile(state, RUN_ID, shelf, limit_ns=600 * NS_PER_S)
+        return finding.outcome
+
+    assert anyio.run(look) is outcome
+
+
 def test_an_operator_decides_about_the_devices_that_are_named(state: StateDir) -> None:
     (finding,) = assume(state, RUN_ID, Assumption.NOT_EXECUTED, serials=["AB2"])
     assert "decided that it was not executed" in finding.found

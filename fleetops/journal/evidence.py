@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fleetops.errors import JournalError
-from fleetops.journal.store import connect, damaged
+from fleetops.errors import FleetopsError, JournalError
+from fleetops.journal.readonly import connect_readonly
+from fleetops.journal.store import UNREADABLE, connect, damaged, read_facts
 from fleetops.model import Operation, Outcome, Reason, ReplyKind
 from fleetops.policy import Policy
 from fleetops.policy.settings import OnFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from fleetops.journal.state import StateDir
 
 _MAY_HAVE_RUN: Final = ", ".join(f"'{kind}'" for kind in ReplyKind if kind.may_have_run)
 _COLUMNS: Final = """
@@ -34,6 +37,10 @@ WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.step = s.step) GROUP BY s.step
 HAVING max(a.answered_ns IS NULL) OR max(a.kind IN ({_MAY_HAVE_RUN}))
 ORDER BY 1
 """  # noqa: S608 - made of constants
+_SENT_SINCE: Final = """
+SELECT d.serial, max(a.intent_ns) FROM attempt a JOIN step s USING (step) JOIN device d USING (device)
+WHERE a.intent_ns > ? GROUP BY d.device
+"""
 _SKIP_REST: Final = """
 INSERT INTO result
 SELECT later.step, 'skipped', 'earlier_step_failed', ?, (SELECT max(process) FROM process)
@@ -52,7 +59,7 @@ class UnknownStep:
         operation: Its operation.
         settle_ns: How long the device is left alone after it.
         sent_ns: When it was sent last.
-        followed: Whether a later step of the device was sent.
+        followed: Whether something else was sent to the device since.
         is_open: Whether it has no outcome yet: its process died, or was stopped before it could be sent again.
     """
 
@@ -98,6 +105,40 @@ def unknown_steps(path: Path) -> list[UnknownStep]:
         UnknownStep(step, serial, Operation(operation), settle_ns, sent_ns, bool(followed), bool(is_open))
         for step, serial, operation, settle_ns, sent_ns, followed, is_open in rows
     ]
+
+
+def sent_to_since(state: StateDir, run_id: str, since_ns: Mapping[str, int]) -> set[str]:
+    """The devices to which another run on this host has sent something since, on the same control plane.
+
+    Args:
+        state: Where the runs are.
+        run_id: The run that asks.
+        since_ns: By serial number, since when.
+
+    Raises:
+        UsageError: There is no such run.
+        JournalError: Its journal cannot be read.
+    """
+    with closing(connect_readonly(state.journal_path(run_id))) as connection:
+        base_url = read_facts(connection).base_url
+    found: set[str] = set()
+    earliest_ns = min(since_ns.values(), default=0)
+    for other in state.run_ids():
+        if other == run_id:
+            continue
+        # A journal that cannot be read says nothing, and is no reason to look no further.
+        with suppress(FleetopsError, *UNREADABLE), closing(connect_readonly(state.journal_path(other))) as connection:
+            if read_facts(connection).base_url == base_url and _ran_since(connection, earliest_ns):
+                sent = connection.execute(_SENT_SINCE, (earliest_ns,))
+                found.update(serial for serial, at_ns in sent if at_ns > since_ns.get(serial, at_ns))
+    return found
+
+
+def _ran_since(connection: sqlite3.Connection, since_ns: int) -> bool:
+    row = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM process WHERE ended_ns IS NULL OR ended_ns > ?)", (since_ns,)
+    ).fetchone()
+    return bool(row[0])
 
 
 def record_findings(path: Path, findings: Sequence[Finding]) -> None:
