@@ -326,7 +326,8 @@ class RunStore:
                 rows.append((step, Outcome.UNKNOWN, may_have_run, now_ns))
             else:
                 rows.append((step, Outcome.SKIPPED, left_out[device], now_ns))
-        self._connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, NULL)", rows)
+        # Decided after the last process: what is decided before the first one has none, and is in no wave.
+        self._connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, (SELECT max(process) FROM process))", rows)
 
     def _write_fact(self, key: str, value: str) -> None:
         self._connection.execute("UPDATE run SET value = ? WHERE key = ?", (value, key))
@@ -409,7 +410,16 @@ class RunStore:
             hold_until_ns=self._hold_until_ns(now_ns),
             unconfirmed=self._unconfirmed(steps, outcomes, troubles),
             gate_waived=self.last_end() == StopReason.GATE_FAILED,
+            left_out_since=self._left_out_since(),
         )
+
+    def _left_out_since(self) -> frozenset[int]:
+        """The devices that a resume has left out."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT device FROM result JOIN step USING (step) "
+            "WHERE outcome = 'skipped' AND reason = 'excluded' AND result.process IS NOT NULL"
+        )
+        return frozenset(device for (device,) in rows)
 
     def _unconfirmed(self, steps: Steps, outcomes: bytearray, tried: Container[int]) -> dict[int, int]:
         """The accepted steps that are still to be confirmed: the last of their device that anything was done about."""

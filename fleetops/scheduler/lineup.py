@@ -78,7 +78,8 @@ class Lineup:
         left_out: frozenset[int] = frozenset()
         if policy.waves is not None:
             left_out = devices_left_out(steps, progress.outcomes)
-            wave_of = assign(policy.waves, steps.groups, self._sequences.devices, wave_seed, left_out)
+            from_the_start = left_out.difference(progress.left_out_since)
+            wave_of = assign(policy.waves, steps.groups, self._sequences.devices, wave_seed, from_the_start)
             self.rollout = Rollout(wave_of, policy.gate)
         self._take_up(progress, left_out)
 

@@ -43,6 +43,8 @@ class Progress:
         hold_until_ns: When the run's hold ends.
         unconfirmed: Accepted steps that nobody has looked for since, or not with success, and when each was sent.
         gate_waived: Whether the operator goes on after a wave that did not pass its gate.
+        left_out_since: Devices that were left out after the run had begun. They keep their places in the waves, since
+            those of the others must not change.
     """
 
     outcomes: bytes | bytearray = b""
@@ -53,3 +55,4 @@ class Progress:
     hold_until_ns: int = 0
     unconfirmed: Mapping[int, int] = field(default_factory=dict)
     gate_waived: bool = False
+    left_out_since: Collection[int] = frozenset()

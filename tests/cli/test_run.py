@@ -306,6 +306,18 @@ def test_devices_that_are_left_out_let_no_further_wave_in(terminal: Terminal) ->
     assert len(terminal.sandbox.requests) == 3
 
 
+def test_a_device_that_a_resume_leaves_out_lets_no_further_wave_in(terminal: Terminal) -> None:
+    terminal.sandbox.set_faults("forbid=100%")
+    options = ("--rate", "500/s", "--concurrency", "1", "--waves", "5%,100%", "--gate", "failed<=10%, soak 0")
+    assert terminal("run", terminal.manifest(100), *options).code == 4
+    (forbidden,) = [received.serial for received in terminal.sandbox.requests]
+    terminal.sandbox.set_faults("refuse=100%")
+    ended = terminal("resume", terminal.run_id(), "--deny", forbidden)
+    assert ended.code == 4
+    assert "wave 1 of 2" in ended.err
+    assert len(terminal.sandbox.requests) == 1 + 4
+
+
 def test_a_spent_budget_stops_the_run(terminal: Terminal) -> None:
     terminal.sandbox.set_faults("refuse=100%")
     ended = terminal("run", terminal.manifest(100), "--rate", "500/s", "--concurrency", "4", "--abort-when", "failed>9")

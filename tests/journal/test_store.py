@@ -424,6 +424,7 @@ def test_devices_that_are_left_out_later_are_not_sent_to_and_what_may_have_run_s
     with store.changing(None, lambda _: Policy.model_validate({"allow": "kept"})):
         progress = store.load(now_ns=T0 + 9 * S).progress
     assert (progress.lost, progress.troubles, list(progress.outcomes).index(0)) == ([], {}, 5)
+    assert progress.left_out_since == {3, 4}
     with store.changing(None, lambda _: Policy()):
         assert store.load(now_ns=T0 + 9 * S).progress.outcomes == progress.outcomes
     store.close()

@@ -751,3 +751,22 @@ def test_what_does_not_fit_into_the_window_any_more_does_not_keep_back_what_does
     machine = Scheduler(steps, Policy.model_validate({**WINDOW, "breaker": {"failures": 0}}), b"run")
     assert machine.next(CLOSES_NS - 120 * SECOND) == Send(1, 1)
     assert machine.next(CLOSES_NS - 120 * SECOND) == Wait(None)
+
+
+def test_devices_that_a_resume_leaves_out_change_no_others_wave() -> None:
+    def waves(progress: Progress) -> tuple[Scheduler, list[int]]:
+        machine = scheduler(*fleet(20), waves="4,8,100%", gate="failed<=0%", progress=progress)
+        return machine, drain(machine, 0)[0]
+
+    _, canary = waves(Progress())
+    failed, *_ = canary
+    for left_out in combinations(range(20), 2):
+        outcomes = bytearray(20)
+        outcomes[failed] = CODE[Outcome.FAILED]
+        for device in left_out:
+            outcomes[device] = outcomes[device] or CODE[Outcome.SKIPPED]
+        machine, sent = waves(Progress(outcomes=outcomes, left_out_since=left_out))
+        assert set(sent) == set(canary) - {failed} - set(left_out)
+        for step in sent:
+            machine.answer(step, ACCEPTED, 1)
+        assert machine.next(2) == Done(StopReason.GATE_FAILED)
