@@ -86,7 +86,7 @@ class Result:
         plan = self.plan
         return (
             f"| {case.devices:,} x {len(case.operations)}{waves} | {case.steps:,} | {passes} | {plan.took_s:.1f} s | "
-            f"{plan.cpu_s:.1f} s | {plan.took_s / case.steps * 1e6:.1f} us | {plan.mb:,.0f} MB | "
+            f"{plan.cpu_s:.1f} s | {plan.cpu_s / case.steps * 1e6:.1f} us | {plan.mb:,.0f} MB | "
             f"{plan.took_s / self.validate.took_s:.1f} |"
         )
 
@@ -98,7 +98,7 @@ class Result:
 
 
 HEADER = (
-    "| devices x steps | steps | simulated | time | processor | per step | memory | times as long as `validate` |\n"
+    "| devices x steps | steps | simulated | time | processor | of it per step | memory | times `validate` |\n"
     "|---|---:|---|---:|---:|---:|---:|---:|"
 )
 
