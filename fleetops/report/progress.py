@@ -205,7 +205,7 @@ def standing_of(view: RunView) -> Standing:
         wave = reader.execute(_LAST_WAVE).fetchone()
         events = {Event(one): (at_ns, detail) for one, detail, at_ns in reader.execute(_EVENTS, (process,))}
     left = view.steps - sum(outcomes.values())
-    calendar = calendar_of(view.policy)
+    calendar = None if Event.WINDOW_IGNORED in events else calendar_of(view.policy)
     window = None if calendar is None else calendar.next_opening(now_ns)
     waits_for, wait_s = _waits_for(events, window, hold_until_ns, now_ns)
     asked = events.get(Event.RATE)

@@ -143,6 +143,13 @@ def test_a_run_whose_window_is_closed_waits_for_it(tmp_path: Path) -> None:
     assert now.window.start_ns > now.now_ns
 
 
+def test_a_window_that_is_ignored_is_not_shown(tmp_path: Path) -> None:
+    run = going(tmp_path, {"window": ["02:00-05:00 UTC"]})
+    run.happened("window_ignored")
+    now = run.standing()
+    assert (now.window, now.waits_for) == (None, None)
+
+
 def test_what_a_plan_predicted_is_read_from_the_journal() -> None:
     assert planned_s('{"makespan_s": 12.5}') == 12.5
     assert planned_s("") is None
