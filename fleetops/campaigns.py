@@ -240,6 +240,12 @@ def resume(
                 f"{name} is heeded only where a run is started",
                 hint="`deny` leaves devices out of what is left of this run",
             )
+    if (options or {}).get("waves") is not None:
+        # Devices that were sent to already would be in other waves, which lets those in.
+        raise UsageError(
+            "the waves of a run stay as they were when it was started",
+            hint="`--set waves=null` lets in all devices that are left",
+        )
     done = finished(run_id, state)
     if done is not None:
         return done

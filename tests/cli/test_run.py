@@ -318,6 +318,18 @@ def test_a_device_that_a_resume_leaves_out_lets_no_further_wave_in(terminal: Ter
     assert len(terminal.sandbox.requests) == 1 + 4
 
 
+def test_a_resume_cannot_change_the_waves_but_can_end_them(terminal: Terminal) -> None:
+    terminal.sandbox.set_faults("refuse=100%")
+    assert terminal("run", terminal.manifest(100), "--rate", "500/s", "--waves", "5%,100%").code == 4
+    ended = terminal("resume", terminal.run_id(), "--waves", "1%,50%,100%")
+    assert ended.code == 2
+    assert "--set waves=null" in ended.err
+    assert len(terminal.sandbox.requests) == 5
+    terminal.sandbox.set_faults()
+    assert terminal("resume", terminal.run_id(), "--set", "waves=null", "--rate", "500/s").code == 1
+    assert len(terminal.sandbox.requests) == 100
+
+
 def test_a_spent_budget_stops_the_run(terminal: Terminal) -> None:
     terminal.sandbox.set_faults("refuse=100%")
     ended = terminal("run", terminal.manifest(100), "--rate", "500/s", "--concurrency", "4", "--abort-when", "failed>9")
