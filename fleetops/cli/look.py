@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _EVERY_S = 1.0
 _LINE_EVERY_S = 5.0
+_LEISURE = 9
+"""By how much longer is waited than was read."""
 
 
 def register(app: typer.Typer) -> None:
@@ -135,6 +137,7 @@ def _watch(state: StateDir, run_id: str) -> None:
 
     screen, told, due_s = terminal(sys.stdout), "", 0.0
     while True:
+        begun_s = time.monotonic()
         with RunView.open(state, run_id) as view:
             now = standing_of(view) if view.live else None
         if now is None:
@@ -145,7 +148,8 @@ def _watch(state: StateDir, run_id: str) -> None:
             typer.echo(line)
             sys.stdout.flush()
             told, due_s = line, time.monotonic() + _LINE_EVERY_S
-        time.sleep(_EVERY_S)
+        # A large journal takes a while to read, and the run wants the processor as well.
+        time.sleep(max(_EVERY_S, _LEISURE * (time.monotonic() - begun_s)))
     if screen is not None:
         screen.clear()
 

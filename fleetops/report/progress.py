@@ -28,9 +28,7 @@ _SETTLING: Final = """
 SELECT count(DISTINCT s.device)
 FROM result r JOIN step s USING (step)
 WHERE r.finished_ns > :now_ns - s.settle_ns AND r.process = :process AND r.outcome IN ('accepted', 'confirmed')
-  AND EXISTS (SELECT 1 FROM step later
-              WHERE later.step > s.step AND later.device = s.device
-                AND NOT EXISTS (SELECT 1 FROM result WHERE result.step = later.step))
+  AND s.device IN (SELECT o.device FROM step o WHERE NOT EXISTS (SELECT 1 FROM result WHERE result.step = o.step))
 """
 _EVENTS: Final = "SELECT event, detail, max(at_ns) AS last_ns FROM event WHERE process = ? GROUP BY event"
 _LAST_WAVE: Final = "SELECT detail FROM event WHERE event = 'wave_started' ORDER BY process DESC, at_ns DESC LIMIT 1"

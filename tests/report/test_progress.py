@@ -150,6 +150,28 @@ def test_a_window_that_is_ignored_is_not_shown(tmp_path: Path) -> None:
     assert (now.window, now.waits_for) == (None, None)
 
 
+def test_looking_at_a_large_run_takes_a_few_looks_at_each_step(tmp_path: Path) -> None:
+    steps = [*rows(2_000), *rows(2_000, Operation.SYNC)]
+    made = make_journal(tmp_path, steps)
+    run = Going(made.state, made.run_id)
+    run.begin()
+    with run.writing():
+        for step in range(2_000):
+            run.result(step, Outcome.ACCEPTED, at_ns=run.ago(1))
+    instructions = 0
+
+    def count() -> int:
+        nonlocal instructions
+        instructions += 1_000
+        return 0
+
+    with RunView.open(made.state, made.run_id) as view, view.reading() as reader:
+        view.live = True
+        reader.set_progress_handler(count, 1_000)
+        assert standing_of(view).waiting == 2_000
+    assert instructions < 500 * len(steps)
+
+
 def test_what_a_plan_predicted_is_read_from_the_journal() -> None:
     assert planned_s('{"makespan_s": 12.5}') == 12.5
     assert planned_s("") is None
