@@ -118,6 +118,8 @@ def open_text(data: bytes, source: str, *, limit: int) -> bytes:
             raise refusal("not-utf8", f"{found(source)} is {encoding} text", source, 1, 1, _SAVE_AS_UTF8)
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data or data.isspace():
+        if source == "-":
+            raise refusal("empty-file", "there is nothing on standard input", source, hint="pipe a manifest into it")
         raise refusal("empty-file", f"{found(source)} is empty", source, hint="was it saved?")
     _refuse_binary(data, source)
     _refuse_other_encodings(data, source)

@@ -92,3 +92,10 @@ def test_what_is_no_manifest_gets_a_clear_error(terminal: Terminal, name: str, c
     assert terminal("validate", str(terminal.folder)).code == 3
     assert terminal("validate", "none.csv").code == 3
     assert terminal.sandbox.requests == []
+
+
+def test_standard_input_without_anything_on_it_is_told_as_such(terminal: Terminal) -> None:
+    ended = terminal("validate", "-", stdin="")
+    assert ended.code == 3
+    assert "there is nothing on standard input" in ended.err
+    assert "hint: pipe a manifest into it" in ended.err
