@@ -1,10 +1,9 @@
 """Text files that people write, as values that know where in the file they stand."""
 
 from fleetops.documents.document import Document, Place
-from fleetops.documents.files import read_document
+from fleetops.documents.files import LARGEST_YAML, read_document
 from fleetops.documents.reading import open_text, place_of, read_bytes
 from fleetops.documents.wording import found, invalid, nearest, refusal, suggestion
-from fleetops.documents.yaml_file import LARGEST_YAML, parse_yaml
 
 __all__ = [
     "LARGEST_YAML",
@@ -14,7 +13,6 @@ __all__ = [
     "invalid",
     "nearest",
     "open_text",
-    "parse_yaml",
     "place_of",
     "read_bytes",
     "read_document",

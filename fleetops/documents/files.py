@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fleetops.documents.reading import open_text, read_bytes
 from fleetops.documents.toml_file import LARGEST_TOML, parse_toml
 from fleetops.documents.wording import found, refusal
-from fleetops.documents.yaml_file import LARGEST_YAML, read_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetops.documents.document import Document
+
+
+LARGEST_YAML: Final = 64 << 20
+"""Bytes."""
 
 
 def read_document(source: str | Path) -> Document:
@@ -25,6 +28,8 @@ def read_document(source: str | Path) -> Document:
     name = str(source)
     match PurePath(name).suffix.lower():
         case ".yaml" | ".yml":
+            from fleetops.documents.yaml_file import read_yaml  # noqa: PLC0415 - most manifests are CSV, without a policy
+
             return read_yaml(open_text(read_bytes(name, limit=LARGEST_YAML), name, limit=LARGEST_YAML), name)
         case ".toml":
             return parse_toml(open_text(read_bytes(name, limit=LARGEST_TOML), name, limit=LARGEST_TOML), name)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from yaml.events import Event
 
-LARGEST_YAML: Final = 64 << 20
-"""Bytes."""
 MOST_VALUES: Final = 500_000
 """Values in one document, those that aliases repeat included."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from fleetops.documents import LARGEST_YAML, Document, found, invalid, open_text, parse_yaml, read_bytes, refusal
+from fleetops.documents import LARGEST_YAML, Document, found, invalid, open_text, read_bytes, refusal
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity
 from fleetops.manifest.table import LARGEST_CSV
 from fleetops.model import SERIAL_PATTERN
@@ -116,13 +116,17 @@ class _Reading:
         if len(text) > LARGEST_YAML:
             message = f"{found(self.source)} is larger than {LARGEST_YAML >> 20} MiB, the most for YAML"
             raise refusal("too-large", message, self.source, hint="give the steps as CSV")
+        from fleetops.documents.yaml_file import parse_yaml  # noqa: PLC0415 - most manifests are CSV
+
         return parse_yaml(text, self.source, self.problems, typed_under={"policy"})
 
     def _table(self, text: bytes, document: Document | None) -> Table | None:
-        from fleetops.manifest import csv_file, yaml_file  # noqa: PLC0415 - pandas takes a third of a second
-
         if document is None:
+            from fleetops.manifest import csv_file  # noqa: PLC0415 - pandas takes a third of a second
+
             return csv_file.read_table(text, self.source, self.problems)
+        from fleetops.manifest import yaml_file  # noqa: PLC0415
+
         return yaml_file.table_of(document, self.problems, self._devices)
 
     def _devices(self, name: str) -> Devices:

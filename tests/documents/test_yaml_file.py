@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetops.documents import Document, parse_yaml, yaml_file
-from fleetops.documents.yaml_file import read_yaml
+from fleetops.documents import Document, yaml_file
+from fleetops.documents.yaml_file import parse_yaml, read_yaml
 from fleetops.errors import InvalidInputError, Problem, Problems
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetops.documents import Document, parse_yaml
+from fleetops.documents import Document
+from fleetops.documents.yaml_file import parse_yaml
 from fleetops.errors import InvalidInputError, Problem, Problems
 from fleetops.policy import DEFAULTS, Policy
 from fleetops.policy.files import read_policy_file, resolve_policy, setting_problems
