@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from fleetops.model import Reply
     from fleetops.scheduler import Effect, Notice
 
+_FEW: Final = 8
+_QUICK_S: Final = 0.002
+"""So few rows are written without a thread, as long as the disk is so quick: to wake one takes longer than the disk."""
 _BUSY_MS: Final = 30_000
 _MAKE_ROOM: Final = "free the disk or make it writable, then resume: what is not recorded is treated as unknown"
 _PUT_BACK: Final = "put it back, with its -wal and .lock files, then resume: what is not recorded is treated as unknown"
@@ -58,6 +62,9 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.intents or self.withdrawn or self.answers or self.results or self.events or self.facts)
+
+    def __len__(self) -> int:
+        return len(self.intents) + len(self.withdrawn) + len(self.answers) + len(self.results) + len(self.events)
 
     def ended(self, error: JournalError | None) -> None:
         """Wake those who wait for the commit."""
@@ -114,6 +121,7 @@ class GroupCommit:
         self._commits = commits
         self._batch = Batch()
         self._noted = anyio.Event()
+        self._last_took_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = ThreadPoolExecutor(1, "journal")
         connection.execute("PRAGMA busy_timeout = 0")
@@ -223,8 +231,8 @@ class GroupCommit:
     async def _write(self, batch: Batch) -> None:
         """Write a batch in one durable transaction.
 
-        The rows go in here, where that costs a few microseconds each; the thread is for what waits for the disk. Were
-        they put in from the thread, it would have to get hold of the interpreter again after each of them.
+        The rows go in here, where that costs a few microseconds each; the thread is for what waits for the disk, or for
+        another process. Were they put in from the thread, it would have to get hold of the interpreter for every one.
         """
         if not self._in_place():
             # SQLite would go on writing into a file that nobody finds any more.
@@ -234,7 +242,12 @@ class GroupCommit:
             if not self._begin():
                 await self._in_thread(self._begin_patiently)
             fill(connection, batch, self._commits + 1)
-            await self._in_thread(connection.execute, "COMMIT")
+            began_s = time.monotonic()
+            if len(batch) <= _FEW and self._last_took_s < _QUICK_S:
+                connection.execute("COMMIT")
+            else:
+                await self._in_thread(connection.execute, "COMMIT")
+            self._last_took_s = time.monotonic() - began_s
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -6,15 +6,17 @@ import re
 import socket
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 from hypothesis import assume, example, given, settings
 
 from fleetops.control.direct import DirectTransport, Timeouts, header_block
-from fleetops.runner.event_loop import run_in_loop
+from fleetops.runner.event_loop import LOOP_VARIABLE, run_in_loop
 from tests.control.replies import REPLIES
 from tests.control.scripted_server import Peer, ScriptedServer, answers, reply
 
@@ -346,6 +348,36 @@ class TestOnceSomethingWasSent:
         with ScriptedServer(saying_hello) as server:
             carry(server, use, timeouts=Timeouts(None, None, None))
             assert server.connections == 1
+
+    @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+    def test_a_reply_that_came_while_the_event_loop_was_held_up_is_read_though_its_time_is_up(
+        self, loop: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(LOOP_VARIABLE, loop)
+        asked, held_up, answered = threading.Event(), threading.Event(), threading.Event()
+
+        def script(peer: Peer) -> None:
+            peer.request()
+            asked.set()
+            held_up.wait(10)
+            peer.send(reply("hello"))
+            answered.set()
+
+        async def hold_up() -> None:
+            await anyio.to_thread.run_sync(asked.wait)
+            held_up.set()
+            answered.wait(10)  # noqa: ASYNC210, RUF100 - that is what holds it up
+            deadline_s = time.monotonic() + 0.2
+            while time.monotonic() < deadline_s:
+                pass
+
+        async def use(transport: DirectTransport, url: str) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hold_up)
+                assert (await get(transport, url, extensions={"timeout": {"read": 0.15}})).text == "hello"
+
+        with ScriptedServer(script) as server:
+            carry(server, use)
 
     def test_a_reply_that_overtakes_its_request_ends_the_connection(self) -> None:
         looked = threading.Event()

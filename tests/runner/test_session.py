@@ -477,7 +477,7 @@ def test_the_last_steps_that_went_wrong_are_told_newest_first(tmp_path: Path) ->
         last.extend((one.serial, one.outcome, one.reason) for one in runner.snapshot().failures)
 
     replies = {"SN0001": Reply(ReplyKind.REFUSED, Reason.NOT_FOUND, 404), "SN0002": LOST}
-    plane = Plane(lambda serial, _: replies.get(serial, ACCEPTED))
+    plane = Plane(lambda serial, _: replies.get(serial, ACCEPTED), latency_s=0.01)
     with start(tmp_path, rows(60), quick_policy(concurrency=1)) as session:
         drive(session, plane, look)
     assert last == [("SN0002", "unknown", LOST.reason), ("SN0001", "failed", "not_found")]
