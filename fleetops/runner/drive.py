@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fleetops.journal import Journal, RunClock
     from fleetops.model import Steps
     from fleetops.policy import Policy
+    from fleetops.runner.gate import Pacing
     from fleetops.scheduler import Effect, Instruction, Notice, Scheduler
 
     Pace = Callable[[], Awaitable[None]]
@@ -104,7 +105,18 @@ class _Handover:
 
 
 class Runner:
-    """One process's drive of a run, from its first send to its last answer."""
+    """One process's drive of a run, from its first send to its last answer.
+
+    Args:
+        scheduler: Decides.
+        journal: Keeps what happens.
+        control: Where the steps are sent.
+        clock: The run's clock.
+        steps: The scheduler's steps.
+        policy: The scheduler's policy.
+        inventory: Makes the inventory in which devices are confirmed, from what paces its reads.
+        gate: When sends may leave; None for a gate of the process's own.
+    """
 
     def __init__(
         self,
@@ -116,6 +128,7 @@ class Runner:
         steps: Steps,
         policy: Policy,
         inventory: Callable[[Pace], Inventory] | None = None,
+        gate: Pacing | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._journal = journal
@@ -123,7 +136,7 @@ class Runner:
         self._clock = clock
         self._steps = steps
         self._policy = policy
-        self._gate = Gate(policy)
+        self._gate: Pacing = Gate(policy) if gate is None else gate
         self._handover = _Handover()
         self._changed = anyio.Event()
         self._slot_scope: anyio.CancelScope | None = None
@@ -161,23 +174,23 @@ class Runner:
     def stop(self, reason: StopReason, detail: str = "") -> None:
         """Send nothing more; what is in flight finishes."""
         self._scheduler.stop(reason, detail)
-        self._look_again()
+        self.look_again()
 
     def pause(self) -> None:
         """Send nothing until `go_on`; what is in flight finishes."""
         self._scheduler.pause(self._clock.now_ns(), "by the operator")
-        self._look_again()
+        self.look_again()
 
     def go_on(self) -> None:
         """End a pause, whoever made it."""
         self._scheduler.go_on(self._clock.now_ns())
-        self._look_again()
+        self.look_again()
 
     def set_rate(self, per_s: float) -> None:
         """Send at another rate from now on, in operations per second."""
         self._scheduler.set_rate(per_s, self._clock.now_ns())
         self._gate.ask(per_s)
-        self._look_again()
+        self.look_again()
 
     def _seen(self, effects: Sequence[Effect]) -> None:
         self._stop_where_told(effects)
@@ -194,7 +207,7 @@ class Runner:
             await anyio.sleep(wait_ns / NS_PER_S)
         self._gate.sent(clock.now_ns())
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """Let the dispatcher see that something has changed, also where it waits for a slot."""
         if self._slot_scope is not None:
             self._slot_scope.cancel()

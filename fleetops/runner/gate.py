@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -24,6 +24,31 @@ SHORTEST_SLEEP_S: Final = 0.001
 """What timers of every event loop can tell from nothing, in seconds."""
 _PARTS: Final = 64
 """Of a slot: how finely it is looked how much room there is."""
+
+
+class Pacing(Protocol):
+    """What a runner asks when its next send may leave.
+
+    A send takes a slot first, so that its intent is made durable in time, and passes the exact bound last of all.
+    """
+
+    def ask(self, per_s: float) -> None:
+        """From now on another rate is asked for, in operations per second."""
+
+    def take_slot(self, per_s: float) -> bool:
+        """Take up one more operation now, where that needs no waiting; whether it was."""
+
+    async def slot(self, per_s: float) -> None:
+        """Wait until one more operation may be taken up, at the rate in force, in operations per second."""
+
+    def free_at_ns(self) -> int:
+        """The earliest moment at which a send may leave, or at which to ask again."""
+
+    def is_free(self, now_ns: int) -> bool:
+        """Whether a send may leave now."""
+
+    def sent(self, now_ns: int) -> None:
+        """A send leaves now, of which `is_free` has just said that it may."""
 
 
 class Gate:

@@ -84,6 +84,7 @@ class Scheduler:
         progress: What earlier processes left.
         wave_seed: What decides which devices are in which wave: the campaign's digest.
         heed_window: Whether the policy's maintenance windows count.
+        breaker: Whether the service is down, where others see it too; None for a breaker of its own.
 
     Attributes:
         counts: Steps by final outcome.
@@ -100,6 +101,7 @@ class Scheduler:
         *,
         wave_seed: str = "",
         heed_window: bool = True,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         progress = progress or Progress()
         self._steps = steps
@@ -109,9 +111,8 @@ class Scheduler:
         self._concurrency = policy.concurrency
         self._retry_rule = RetryRule(policy.retries, run_key)
         self._rate = AdaptiveRate(policy.rate.per_s)
-        self._breaker = CircuitBreaker(
-            policy.breaker, has_answered=any(code in progress.outcomes for code in _ANSWERED)
-        )
+        answered = any(code in progress.outcomes for code in _ANSWERED)
+        self._breaker = CircuitBreaker(policy.breaker, has_answered=answered) if breaker is None else breaker
         self._budgets = BudgetState(policy.abort_when)
         self._watchlist = Watchlist(policy.confirm)
         self._watches = bool(policy.confirm.enabled)
