@@ -65,7 +65,7 @@ pictures: $(READY) ## make the pictures of the README anew, against a sandbox
 lock: $(READY) ## resolve the dependencies anew into requirements.lock and requirements-docs.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --custom-compile-command 'make lock' --upgrade --group dev pyproject.toml --output-file requirements.lock
+		--no-annotate --custom-compile-command 'make lock' --upgrade --extra cluster --group dev pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --upgrade --constraint requirements.lock \
 		--group docs pyproject.toml --output-file requirements-docs.lock

@@ -165,6 +165,31 @@ def run(
         RunBusyError: Another live run stands in the way.
         HostError: The journal cannot be written.
     """
+    new = new_run(campaign, connection.base_url, connection, consent=consent, plan=plan)
+    with Session.start(state, new, alongside=alongside) as session:
+        if started is not None:
+            started(new.facts.run_id)
+        ended = run_in_loop(_drive, session, connection, watch, heed_window, tell)
+    return _result(state, new.facts.run_id, ended.reason, ended.detail)
+
+
+def new_run(
+    campaign: Campaign, base_url: str, connection: Connection | None, *, consent: bool = False, plan: str = ""
+) -> NewRun:
+    """A new run of a campaign, as a journal takes it; devices are looked up where the policy says so.
+
+    Args:
+        campaign: What to do.
+        base_url: Where, as `fleetops.control.parse_base_url` gives it.
+        connection: How the inventory is reached; None where it need not be.
+        consent: Whether it is agreed that devices lose data, where the campaign has factory resets.
+        plan: What its plan predicted, as `fleetops.plan.Forecast` writes it; empty where it has none.
+
+    Raises:
+        UsageError: There is no consent.
+        InvalidInputError: A device is not in the inventory, where that was to be looked up.
+        AbortedError: The inventory cannot be read.
+    """
     resets = campaign.destructive_devices()
     if resets and not consent:
         raise UsageError(
@@ -172,15 +197,15 @@ def run(
             hint="say so with consent (`--yes` on the command line)",
         )
     skipped = dict(campaign.excluded)
-    if campaign.policy.looks_before:
+    if campaign.policy.looks_before and connection is not None:
         skipped |= _look_before(campaign, connection)
-    new = NewRun(
+    return NewRun(
         facts=RunFacts(
             run_id=new_run_id(),
             manifest=campaign.manifest.source,
             digest=campaign.manifest.digest,
             campaign=campaign.manifest.campaign,
-            base_url=connection.base_url,
+            base_url=base_url,
             created_ns=time.time_ns(),
             carried_columns=tuple(map(str, campaign.manifest.carried.columns)),
             plan=plan,
@@ -191,11 +216,6 @@ def run(
         carried=_carried(campaign.manifest),
         skipped=skipped,
     )
-    with Session.start(state, new, alongside=alongside) as session:
-        if started is not None:
-            started(new.facts.run_id)
-        ended = run_in_loop(_drive, session, connection, watch, heed_window, tell)
-    return _result(state, new.facts.run_id, ended.reason, ended.detail)
 
 
 def resume(
@@ -251,8 +271,7 @@ def resume(
         return done
 
     def changed(policy: Policy) -> Policy:
-        before = Document("the journal", json.loads(policy.to_json()))
-        return resolve_policy([before, Document(OPTIONS, dict(options or {}))]) if options else policy
+        return changed_policy(policy, options or {})
 
     with Session.resume(state, run_id, base_url=base_url, change_policy=changed, alongside=alongside) as session:
         if started is not None:
@@ -260,6 +279,20 @@ def resume(
         connection = Connection(base_url=session.loaded.facts.base_url, token=token, ca_bundle=ca_bundle)
         ended = run_in_loop(_drive, session, connection, watch, heed_window, tell)
     return _result(state, run_id, ended.reason, ended.detail)
+
+
+def changed_policy(policy: Policy, options: Mapping[str, Any]) -> Policy:
+    """The policy that a run goes on with.
+
+    Args:
+        policy: The policy that it had.
+        options: Settings that differ from now on, in the shape of a policy file.
+
+    Raises:
+        InvalidInputError: That makes no policy.
+    """
+    before = Document("the journal", json.loads(policy.to_json()))
+    return resolve_policy([before, Document(OPTIONS, dict(options))]) if options else policy
 
 
 def finished(run_id: str, state: StateDir) -> RunResult | None:

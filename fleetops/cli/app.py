@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleetops.cli import check, init, look, operate, plan, run, serve
+from fleetops.cli import check, cluster, init, look, operate, plan, run, serve
 from fleetops.cli.usage import Commands
 from fleetops.version import __version__
 
@@ -38,7 +38,7 @@ def fleetops(
     """Run operations on fleets of devices: validated, paced, journaled, resumable."""
 
 
-for module in (check, plan, run, look, operate, serve, init):
+for module in (check, plan, run, look, operate, serve, init, cluster):
     module.register(app)
 for command in app.registered_commands:
     # The overview has room for a clause, and would cut off the rest in the middle.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, replace
@@ -17,10 +16,12 @@ from fleetops.cli.drawing import drawing, plain_line
 from fleetops.cli.errors import ends_well, say
 from fleetops.cli.options import Format, FormatOption, RunArgument, file_or_stdout
 from fleetops.cli.progress import terminal, working
+from fleetops.cli.state import shared, state_dir
 from fleetops.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from fleetops.journal import StateDir
+    from fleetops.journal.views import RunSummary
     from fleetops.model import Outcome
     from fleetops.report.summary import Summary
 
@@ -43,17 +44,9 @@ def register(app: typer.Typer) -> None:
     )(ends_well(report))
 
 
-def _state() -> StateDir:
-    from fleetops.journal import StateDir, default_state_dir
-
-    return StateDir(default_state_dir(os.environ))
-
-
 def runs(output: FormatOption = Format.TEXT) -> None:
     """List the runs on this host, newest first."""
-    from fleetops.journal.views import summaries
-
-    found = summaries(_state())
+    found = _all_runs()
     if output is Format.JSON:
         typer.echo(
             json.dumps(
@@ -82,6 +75,21 @@ def runs(output: FormatOption = Format.TEXT) -> None:
         typer.echo(printable(f"{line}  {one.trouble or counts}"))
 
 
+def _all_runs() -> list[RunSummary]:
+    """The runs on this host and in the database, newest first."""
+    from fleetops.journal import StateDir
+    from fleetops.journal.views import summaries
+
+    state = state_dir()
+    if type(state) is StateDir:
+        return summaries(state)
+    from fleetops.cluster.state import ClusterState
+
+    assert isinstance(state, ClusterState), "there are two kinds"  # noqa: S101 - an invariant of `state_dir`
+    here = summaries(StateDir(state.root))
+    return sorted([*here, *state.summaries()], key=lambda one: one.run_id, reverse=True)
+
+
 def status(
     run_id: RunArgument,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it until the run ends.")] = False,
@@ -105,14 +113,16 @@ def status(
 def _serve(run_id: str, port: int) -> None:
     from fleetops.live import serve_live
 
-    serve_live(_state(), run_id, port, ready=lambda address: say(f"the page is at {address}; ctrl-C stops serving it"))
+    serve_live(
+        state_dir(), run_id, port, ready=lambda address: say(f"the page is at {address}; ctrl-C stops serving it")
+    )
 
 
 def _show(run_id: str, *, watch: bool, output: Format) -> None:
     from fleetops.journal.views import RunView
     from fleetops.report.summary import summarise
 
-    state = _state()
+    state = state_dir()
     if watch and output is Format.TEXT:
         _watch(state, run_id)
     shown = ""
@@ -120,7 +130,14 @@ def _show(run_id: str, *, watch: bool, output: Format) -> None:
         with RunView.open(state, run_id) as view:
             summary = summarise(view)
             live = view.live
-        text = json.dumps(_facts(summary)) if output is Format.JSON else summary_text(summary)
+        cluster = shared(state, run_id)
+        workers = None if cluster is None else cluster.workers(run_id)
+        if output is Format.JSON:
+            text = json.dumps(_facts(summary) | ({} if workers is None else {"workers": workers}))
+        else:
+            text = summary_text(summary)
+            if cluster is not None and workers is not None:
+                text += _workers_text(cluster.chunks(run_id), workers)
         if text != shown:
             typer.echo(text)
             sys.stdout.flush()
@@ -152,6 +169,21 @@ def _watch(state: StateDir, run_id: str) -> None:
         time.sleep(max(_EVERY_S, _LEISURE * (time.monotonic() - begun_s)))
     if screen is not None:
         screen.clear()
+
+
+def _workers_text(chunks: tuple[int, int, int], workers: list[dict[str, Any]]) -> str:
+    """The workers of a run, a line each."""
+    done, of, held = chunks
+    lines = ["", f"  chunks      {done:,} of {of:,} done, {held:,} being run"]
+    for one in workers:
+        state = "draining" if one["draining"] else "alive" if one["alive"] else "gone"
+        where = printable(f"{one['host']} (process {one['pid']})")
+        lines.append(
+            f"  worker {one['worker']:<4} {state}, {one['chunks']:,} chunks, queue {printable(one['queue'])}, {where}"
+        )
+    if not any(one["alive"] for one in workers):
+        lines.append("  no worker is there: start one with `fleetops worker`")
+    return "\n".join(lines) + "\n"
 
 
 def summary_text(summary: Summary) -> str:
@@ -193,7 +225,7 @@ def report(
 
     if form not in set(ReportFormat):
         raise UsageError(f"there is no report format {printable(form)!r}", hint=f"known: {', '.join(ReportFormat)}")
-    with RunView.open(_state(), run_id) as view, working("writing the report"):
+    with RunView.open(state_dir(), run_id) as view, working("writing the report"):
         write_report(view, ReportFormat(form), file_or_stdout(output), _outcomes(outcome))
     return ExitCode.OK
 

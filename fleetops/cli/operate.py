@@ -22,6 +22,7 @@ from fleetops.cli.options import (
     base_url_or_default,
     file_or_stdout,
 )
+from fleetops.cli.state import shared, state_dir
 from fleetops.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -49,16 +50,18 @@ def register(app: typer.Typer) -> None:
     )
 
 
-def _state() -> StateDir:
-    from fleetops.journal import StateDir, default_state_dir
-
-    return StateDir(default_state_dir(os.environ))
-
-
 def _ask(run_id: str, action: Action, argument: str = "") -> None:
     from fleetops.journal import Action, Heard, ask
 
-    match ask(_state(), run_id, action, argument, answer_s=_ANSWER_S), action:
+    state = state_dir()
+    cluster = shared(state, run_id)
+    if cluster is not None:
+        from fleetops.cluster.commands import ask as ask_workers
+
+        heard = ask_workers(cluster.url, run_id, action, argument)
+    else:
+        heard = ask(state, run_id, action, argument, answer_s=_ANSWER_S)
+    match heard, action:
         case Heard.NO_CHANGE, Action.CONTINUE:
             raise UsageError(
                 f"run {run_id} is not paused: there is nothing to continue",
@@ -131,7 +134,7 @@ def reconcile(
     from fleetops import reconcile as reconciling
     from fleetops.journal.views import RunView
 
-    state = _state()
+    state = state_dir()
     if assume is not None:
         if assume not in set(reconciling.Assumption):
             raise UsageError(f"--assume {printable(assume)} makes no sense", hint="write executed or not-executed")

@@ -35,12 +35,12 @@ ManifestArgument = Annotated[
 
 
 def known_runs(incomplete: str) -> list[str]:
-    """The ids of the runs on this host that start like `incomplete`, newest first; none where they cannot be listed."""
-    from fleetops.journal import StateDir, default_state_dir
+    """The ids of the runs that start like `incomplete`, newest first; none where they cannot be listed."""
+    from fleetops.cli.state import state_dir
 
     # A shell that completes has nowhere to show an error.
     with suppress(OSError, FleetopsError):
-        return [run_id for run_id in StateDir(default_state_dir(os.environ)).run_ids() if run_id.startswith(incomplete)]
+        return [run_id for run_id in state_dir().run_ids() if run_id.startswith(incomplete)]
     return []
 
 

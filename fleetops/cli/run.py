@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleetops.cli.cluster import Place, left, look_on, refuse_here, resume_on_cluster, start_on_cluster
 from fleetops.cli.diagnostics import counted, printable
 from fleetops.cli.errors import ends_well, log, put, reader_may_go, say, say_problems, warn
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
@@ -33,13 +34,14 @@ from fleetops.cli.options import (
 )
 from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
 from fleetops.cli.progress import reading, working
+from fleetops.cli.state import shared, state_dir
 from fleetops.cli.watching import MetricsOption, VerboseOption, Watching
 from fleetops.errors import ExitCode, HostError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fleetops.campaigns import RunResult
+    from fleetops.campaigns import Connection, RunResult
     from fleetops.journal import StateDir
     from fleetops.validation import Campaign
 
@@ -48,6 +50,9 @@ ReportOption = Annotated[
     typer.Option(
         "--report", metavar="FILE", help="Where the results go, a row for each row of the manifest; - for stdout."
     ),
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="With workers: do not wait for the end, and write no report.")
 ]
 _RESULTS = Path("results.csv")
 
@@ -79,6 +84,14 @@ def run(
     alongside: AlongsideOption = False,
     now: NowOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Leave it to the workers of the database in FLEETOPS_DATABASE_URL.")
+    ] = False,
+    queue: Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue of those workers.")] = "default",
+    chunk_devices: Annotated[
+        int | None, typer.Option("--chunk-devices", min=1, metavar="N", help="Devices that one worker takes at a time.")
+    ] = None,
+    detach: DetachOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -87,26 +100,13 @@ def run(
 ) -> ExitCode:
     """Run the operations of a manifest; a report says what became of each."""
     from fleetops import campaigns
-    from fleetops.control import parse_base_url, read_token
     from fleetops.journal import StateDir, default_state_dir
     from fleetops.validation import validate
 
     log_as(log_format)
     prediction = ""
     if is_plan(manifest):
-        from fleetops.plan import Forecast
-
-        given = base_url or os.environ.get("FLEETOPS_BASE_URL")
-        made, campaign = campaign_of_plan(
-            manifest,
-            policy_file=policy,
-            options=options,
-            base_url=parse_base_url(given) if given else None,
-            heed_window=not now,
-        )
-        url, prediction = made.base_url, Forecast.of(made).model_dump_json()
-        if not quiet and not logs_json():
-            say(f"{printable(manifest)} holds, digest {made.digest}")
+        campaign, url, prediction = _planned(manifest, policy, options, base_url, heed_window=not now, quiet=quiet)
     else:
         with reading(manifest):
             campaign = validate(manifest, policy_file=policy, options=options)
@@ -117,13 +117,18 @@ def run(
         inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
         _say_what_refuses(token_file, report, output, inputs)
         return code
-    connection = campaigns.Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
     consent = _consent(campaign, yes, from_stdin=manifest == "-")
-    if now and campaign.policy.window:
-        warn("--now ignores the maintenance windows of this campaign")
-    state = StateDir(default_state_dir(os.environ))
+    _say_now(campaign, now=now)
     inputs = (Path(manifest), Path(campaign.manifest.source), policy, token_file)
-    _check_report_place(report, output, inputs=inputs)
+    if not (cluster and detach):
+        _check_report_place(report, output, inputs=inputs)
+    connection = _connection(url, token_file, ca_bundle, needed=not cluster or campaign.policy.looks_before)
+    if connection is None or cluster:
+        refuse_here(metrics_file)
+        new = campaigns.new_run(campaign, url, connection, consent=consent, plan=prediction)
+        start_on_cluster(new, Place(queue, chunk_devices, heed_window=not now, alongside=alongside), quiet=quiet)
+        return _end_on_cluster(new.facts.run_id, report, output, detach=detach, quiet=quiet)
+    state = StateDir(default_state_dir(os.environ))
     watch = Watching(quiet=quiet, verbose=verbose, metrics_file=metrics_file, kept=(*inputs, report))
     run_ids: list[str] = []
 
@@ -167,6 +172,7 @@ def resume(
     ca_bundle: CaOption = None,
     alongside: AlongsideOption = False,
     now: NowOption = False,
+    detach: DetachOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -176,11 +182,10 @@ def resume(
     """Go on with a run that was stopped, or that lost its process; what was answered is never sent again."""
     from fleetops import campaigns
     from fleetops.control import parse_base_url, read_token
-    from fleetops.journal import StateDir, default_state_dir
     from fleetops.journal.views import RunView
 
     log_as(log_format, run_id=run_id)
-    state = StateDir(default_state_dir(os.environ))
+    state = state_dir()
     with RunView.open(state, run_id) as view:
         inputs = (Path(view.facts.manifest), token_file)
     _check_report_place(report, output, inputs=inputs)
@@ -189,6 +194,16 @@ def resume(
     if done is not None:
         say(f"run {run_id} has nothing left to do")
         return _finish(state, done, report, output)
+    if shared(state, run_id) is not None:
+        refuse_here(metrics_file)
+        resume_on_cluster(
+            run_id,
+            base_url=parse_base_url(base_url) if base_url else None,
+            options=options,
+            alongside=alongside,
+            heed_window=not now,
+        )
+        return _end_on_cluster(run_id, report, output, detach=detach, quiet=quiet)
     token = read_token(os.environ, token_file)
     held: list[str] = []
 
@@ -217,6 +232,57 @@ def resume(
             _save_report(state, held, report)
             raise
         watch.end(result)
+    return _finish(state, result, report, output)
+
+
+def _planned(
+    plan: str, policy: Path | None, options: dict[str, Any], base_url: str | None, *, heed_window: bool, quiet: bool
+) -> tuple[Campaign, str, str]:
+    """The campaign of a plan that still holds, its base URL, and what was predicted."""
+    from fleetops.control import parse_base_url
+    from fleetops.plan import Forecast
+
+    given = base_url or os.environ.get("FLEETOPS_BASE_URL")
+    made, campaign = campaign_of_plan(
+        plan,
+        policy_file=policy,
+        options=options,
+        base_url=parse_base_url(given) if given else None,
+        heed_window=heed_window,
+    )
+    if not quiet and not logs_json():
+        say(f"{printable(plan)} holds, digest {made.digest}")
+    return campaign, made.base_url, Forecast.of(made).model_dump_json()
+
+
+def _say_now(campaign: Campaign, *, now: bool) -> None:
+    if now and campaign.policy.window:
+        warn("--now ignores the maintenance windows of this campaign")
+
+
+def _connection(url: str, token_file: Path | None, ca_bundle: Path | None, *, needed: bool) -> Connection | None:
+    """How the control plane is reached; None where only workers do, and the token is theirs."""
+    if not needed:
+        return None
+    from fleetops.campaigns import Connection
+    from fleetops.control import read_token
+
+    return Connection(base_url=url, token=read_token(os.environ, token_file), ca_bundle=ca_bundle)
+
+
+def _end_on_cluster(run_id: str, report: Path, output: Format, *, detach: bool, quiet: bool) -> ExitCode:
+    """Look on until the workers are done with a run, and write the report; or leave it to them."""
+    from fleetops.campaigns import RunResult
+    from fleetops.journal.views import RunView
+
+    if detach:
+        return left(run_id, output)
+    if not look_on(run_id, quiet=quiet):
+        return ExitCode.INCOMPLETE
+    state = state_dir()
+    with RunView.open(state, run_id) as view:
+        last = view.processes[-1]
+        result = RunResult(run_id, last.end_reason, last.end_detail, view.exit_code(), view.outcomes)
     return _finish(state, result, report, output)
 
 

@@ -76,10 +76,12 @@ class Sandbox:
 class SandboxProcess(Sandbox):
     """A sandbox in a process of its own, on one port for all its lives."""
 
-    def __init__(self, log: Path, *, devices: int, seed: int = 1, faults: Sequence[str] = FAULTS) -> None:
+    def __init__(
+        self, log: Path, *, devices: int, seed: int = 1, faults: Sequence[str] = FAULTS, options: Sequence[str] = ()
+    ) -> None:
         super().__init__("", log)
         self._arguments = [f"--devices={devices}", f"--seed={seed}", "--time-scale=0", f"--log={log}"]
-        self._arguments += [f"--fault={fault}" for fault in faults]
+        self._arguments += [*(f"--fault={fault}" for fault in faults), *options]
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
         self.start()

@@ -14,6 +14,7 @@ from fleetops.journal import RunClock
 from fleetops.model import Operation, Outcome, Reason
 from fleetops.policy import Policy
 from fleetops.scheduler import Event, Finish, Hold, Notice, Skip, Trouble
+from tests.cluster.kept import OnPostgres
 from tests.journal.runs import ACCEPTED, LOST, S, create, new_run, open_store, rows, state_dir
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 T0 = 1_767_330_000 * S
 POLICY = Policy.from_json('{"confirm": true}')
+STEPS = [("A", Operation.SYNC, 60 * S), ("A", Operation.RECONF, 60 * S), *rows(8, Operation.REBOOT)]
 
 
 class Kept(Protocol):
@@ -78,15 +80,15 @@ class OnSqlite:
 
 def on_sqlite(root: Path) -> OnSqlite:
     state = state_dir(root)
-    steps = [("A", Operation.SYNC, 60 * S), ("A", Operation.RECONF, 60 * S), *rows(8, Operation.REBOOT)]
-    create(state, new_run(steps, POLICY))
+    create(state, new_run(STEPS, POLICY))
     return OnSqlite(state, RunClock())
 
 
-@pytest.fixture(params=[on_sqlite])
+@pytest.fixture(params=["sqlite", "postgres"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
-    made: Kept = request.param(tmp_path)
-    return made
+    if request.param == "sqlite":
+        return on_sqlite(tmp_path)
+    return OnPostgres(request.getfixturevalue("database"), new_run(STEPS, POLICY))
 
 
 async def serving(journal: Journal, use: Callable[[], Awaitable[object]]) -> None:

@@ -1,0 +1,136 @@
+"""Starting a run on the cluster and looking on from anywhere: whoever does may leave, and the run goes on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from fleetops.cluster.database import connected, make_pool, no_such_run
+from fleetops.cluster.queue import make_queue, offer_chunks
+from fleetops.errors import JournalError
+from fleetops.model import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_EVERY_S: Final = 1.0
+_LOOK: Final = """
+SELECT r.ended_ns IS NOT NULL, r.steps, r.paused, r.stop_reason, r.starts_ns > now_ns(), r.wave, r.waves, g.per_s,
+       (SELECT count(*) FROM worker w WHERE w.lease_ns > now_ns() AND w.queue = r.queue),
+       (SELECT count(*) FROM chunk c WHERE c.run_id = r.run_id AND c.state = 'done'),
+       (SELECT count(*) FROM chunk c WHERE c.run_id = r.run_id),
+       (SELECT jsonb_object_agg(outcome, steps) FROM
+           (SELECT outcome, sum(steps) AS steps FROM tally t WHERE t.run_id = r.run_id GROUP BY outcome) o)
+FROM run r JOIN gate g USING (run_id) WHERE r.run_id = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """How far a run is.
+
+    Attributes:
+        ended: Whether it is over.
+        steps: All steps.
+        outcomes: Steps by outcome.
+        paused: Whether it waits for the operator.
+        stopping: Why nothing more is sent, or None.
+        scheduled: Whether it waits for its window to open.
+        wave: The wave that was let in last, from 1, and how many there are.
+        per_s: The rate in force, in operations per second.
+        workers: Workers of its queue that are there.
+        chunks: Chunks that are done, and all.
+    """
+
+    ended: bool
+    steps: int
+    outcomes: dict[Outcome, int]
+    paused: bool
+    stopping: str | None
+    scheduled: bool
+    wave: tuple[int, int]
+    per_s: float
+    workers: int
+    chunks: tuple[int, int]
+
+    def text(self) -> str:
+        """It in a line."""
+        done = sum(self.outcomes.values())
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.items() if count)
+        parts = [f"{done:,} of {self.steps:,} steps" + (f" ({counts})" if counts else "")]
+        parts += [f"{self.chunks[0]:,} of {self.chunks[1]:,} chunks", f"{self.workers} workers", f"{self.per_s:.3g}/s"]
+        if self.wave[1] > 1:
+            parts.append(f"wave {self.wave[0]} of {self.wave[1]}")
+        if self.stopping is not None:
+            parts.append(f"stopping: {self.stopping.replace('_', ' ')}")
+        elif self.paused:
+            parts.append("paused")
+        elif self.scheduled:
+            parts.append("the maintenance window is closed")
+        elif not self.workers:
+            parts.append("no worker is there: start one with `fleetops worker`")
+        return ", ".join(parts)
+
+
+def glance(url: str, run_id: str) -> Glance:
+    """How far a run is now.
+
+    Raises:
+        UsageError: There is no such run.
+        JournalError: The database cannot be used.
+    """
+    with connected(url) as connection:
+        row = connection.execute(_LOOK, (run_id,)).fetchone()
+    if row is None:
+        raise no_such_run(run_id)
+    ended, steps, paused, stopping, scheduled, wave, waves, per_s, workers, done, chunks, tallies = row
+    outcomes: dict[Outcome, int] = {}
+    for name, count in (tallies or {}).items():
+        outcome = Outcome.ACCEPTED if name == "not_confirmed" else Outcome(name)
+        outcomes[outcome] = outcomes.get(outcome, 0) + int(count)
+    ordered = {outcome: outcomes[outcome] for outcome in Outcome if outcomes.get(outcome)}
+    return Glance(ended, steps, ordered, paused, stopping, scheduled, (wave + 1, waves), per_s, workers, (done, chunks))
+
+
+def follow(url: str, run_id: str, seen: Callable[[Glance], None]) -> None:
+    """Look at a run until it is over, also while the database is away.
+
+    Args:
+        url: The database.
+        run_id: The run.
+        seen: Called with every look.
+    """
+    while True:
+        try:
+            now = glance(url, run_id)
+        except JournalError:
+            # It is for the workers to mind; whoever looks on only waits.
+            time.sleep(_EVERY_S)
+            continue
+        seen(now)
+        if now.ended:
+            return
+        time.sleep(_EVERY_S)
+
+
+def offer(url: str, run_id: str) -> None:
+    """Put the chunks of a run into the queue; the workers do so too, if whoever started it dies before."""
+    with connected(url):
+        # Says in good words where the database cannot be used.
+        pass
+    anyio.run(_offer, url, run_id)
+
+
+async def _offer(url: str, run_id: str) -> None:
+    pool = make_pool(url, size=2, behind_pooler=True)
+    await pool.open()
+    try:
+        queue: Any = make_queue(pool)
+        await queue.open_async(pool)
+        async with pool.connection() as connection:
+            await offer_chunks(queue, connection, run_id)
+    finally:
+        await pool.close()

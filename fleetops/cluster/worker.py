@@ -1,0 +1,447 @@
+"""A worker: it takes chunks of runs from the queue and runs them, beside other workers on other hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import psycopg
+
+from fleetops.cluster.campaign import FAILURES, Campaign, CampaignJournal, Running, RunRow
+from fleetops.cluster.chunks import CHUNKS_AT_ONCE
+from fleetops.cluster.clock import DatabaseClock
+from fleetops.cluster.database import first_line, make_pool
+from fleetops.cluster.journal import ChunkJournal, Hold
+from fleetops.cluster.lease import LEASE_NS, RENEW_S, Lease
+from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
+from fleetops.cluster.outage import ChunkBreaker
+from fleetops.cluster.queue import DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
+from fleetops.cluster.standing import settle
+from fleetops.errors import FleetopsError, HostError
+from fleetops.journal.clock import since_boot_ns
+from fleetops.policy import Policy
+from fleetops.runner import Runner
+from fleetops.scheduler import Scheduler, StopReason
+from fleetops.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from psycopg_pool import AsyncConnectionPool
+
+    from fleetops.control import HttpControlPlane
+
+    Tell = Callable[[str, str, Mapping[str, Any]], None]
+    """Is told a level, an event, and the fields that apply."""
+    MakeControl = Callable[[str, Policy], HttpControlPlane]
+    """Makes the control plane from its base URL and the policy of a run."""
+
+_REAP_S: Final = 2.0
+_CLEAR_S: Final = 30.0
+_AGAIN_S: Final = 0.5
+_HEARTBEAT_S: Final = 4.0
+"""How long a heartbeat may take before another one is tried."""
+_DRAIN_S: Final = 120.0
+_FORGET_S: Final = 3600
+"""Workers that have been dead for so long are forgotten."""
+_CONNECTIONS: Final = 8
+_RUN: Final = """
+SELECT base_url, policy, heed_window, drive,
+       EXISTS (SELECT 1 FROM tally t WHERE t.run_id = r.run_id AND t.outcome IN ('accepted', 'confirmed'))
+FROM run r WHERE run_id = %s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """How a worker works.
+
+    Attributes:
+        url: The database.
+        make_control: Makes the control plane of a run; with the token, which is this worker's own.
+        queue: The queue that it takes chunks from.
+        chunks: How many it runs side by side.
+        behind_pooler: Whether a pooler may give each transaction another session.
+        until_idle: Whether it ends once no run is live.
+        tell: Is told what happens.
+    """
+
+    url: str
+    make_control: MakeControl
+    queue: str = DEFAULT_QUEUE
+    chunks: int = CHUNKS_AT_ONCE
+    behind_pooler: bool = False
+    until_idle: bool = False
+    tell: Tell = field(default=lambda *_: None)
+
+
+class Worker:
+    """A process that runs chunks.
+
+    Args:
+        settings: How.
+
+    Attributes:
+        worker: Its number in the database.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._tell = settings.tell
+        self._clock = DatabaseClock()
+        self._lease = Lease()
+        self._pool: AsyncConnectionPool[Any] = make_pool(
+            settings.url, size=_CONNECTIONS + settings.chunks, behind_pooler=settings.behind_pooler
+        )
+        self._queue = make_queue(self._pool, self._hand_over, settings.queue)
+        self._campaigns: dict[str, Campaign] = {}
+        self._chunks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(settings.chunks)
+        self._draining = False
+        self._taking = anyio.CancelScope()
+        self._idle = anyio.Event()
+        self._look_soon = anyio.Event()
+        self.worker = 0
+
+    async def run(self) -> None:
+        """Work until a signal asks for the end: then nothing more is sent, and what is in flight finishes.
+
+        Raises:
+            HostError: The database cannot be reached at the start.
+        """
+        # What the queue says of a database that is not there is said by this worker too, and better.
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
+        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            async with anyio.create_task_group() as tasks:
+                for task in (self._heartbeats, self._reap, self._serve_queue):
+                    tasks.start_soon(task)
+                await self._until_asked()
+                await self._drain()
+                tasks.cancel_scope.cancel()
+            await self._leave()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        try:
+            await self._pool.open(wait=True, timeout=_CLEAR_S)
+            stack.push_async_callback(self._pool.close)
+            await self._queue.open_async(self._pool)
+            await self._register()
+        except psycopg.errors.UndefinedTable:
+            raise HostError(
+                "the database has no tables of fleetops",
+                hint="`fleetops database` makes them, as a role that may create tables",
+            ) from None
+        except FAILURES as error:
+            raise HostError(
+                f"the database cannot be used: {first_line(error)}",
+                hint="check FLEETOPS_DATABASE_URL, the rights of its role, and that the server is up",
+            ) from None
+
+    async def _register(self) -> None:
+        asked_ns = since_boot_ns()
+        async with self._pool.connection() as connection:
+            row = await (
+                await connection.execute(
+                    "INSERT INTO worker (host, pid, version, queue, started_ns, lease_ns) "
+                    "VALUES (%s, %s, %s, %s, now_ns(), now_ns() + %s) RETURNING worker, started_ns",
+                    (socket.gethostname(), os.getpid(), __version__, self._settings.queue, LEASE_NS),
+                )
+            ).fetchone()
+        assert row is not None, "an INSERT returns its row"  # noqa: S101 - what RETURNING promises
+        self.worker = row[0]
+        self._clock.measured(asked_ns, row[1], since_boot_ns())
+        self._lease.renewed(asked_ns)
+        self._tell("info", "worker_started", {"worker": self.worker, "queue": self._settings.queue})
+
+    async def _until_asked(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with anyio.create_task_group() as waiting:
+
+                async def until_idle() -> None:
+                    await self._idle.wait()
+                    waiting.cancel_scope.cancel()
+
+                waiting.start_soon(until_idle)
+                async for _ in signals:
+                    waiting.cancel_scope.cancel()
+                    break
+
+    def _alive(self) -> bool:
+        return self._lease.lasts(since_boot_ns()) and not self._clock.stepped
+
+    async def _heartbeats(self) -> None:
+        """Renew the lease, and notice which chunks were lost meanwhile, until cancelled."""
+        while True:
+            try:
+                with anyio.fail_after(_HEARTBEAT_S):
+                    await self._heartbeat()
+                if self._clock.stepped:
+                    self._start_anew()
+            except (*FAILURES, TimeoutError) as error:
+                if self._lease.lasts(since_boot_ns()):
+                    self._tell("warning", "database_away", {"message": first_line(error)})
+                await anyio.sleep(_AGAIN_S)
+            else:
+                await anyio.sleep(RENEW_S)
+
+    async def _heartbeat(self) -> None:
+        sends = sum(campaign.gate.sends for campaign in self._campaigns.values())
+        asked_ns = since_boot_ns()
+        async with self._pool.connection() as connection:
+            row = await (
+                await connection.execute(
+                    "UPDATE worker SET lease_ns = now_ns() + %s, draining = %s, sends = %s WHERE worker = %s "
+                    "RETURNING now_ns()",
+                    (LEASE_NS, self._draining, sends, self.worker),
+                )
+            ).fetchone()
+            answered_ns = since_boot_ns()
+            # Only what is looked at after the lease was renewed is still this worker's.
+            held = await (
+                await connection.execute("SELECT run_id, chunk, epoch FROM chunk WHERE worker = %s", (self.worker,))
+            ).fetchall()
+        if row is None:
+            self._lose({})
+            await self._register()
+            return
+        self._clock.measured(asked_ns, row[0], answered_ns)
+        self._lose({(run_id, chunk): epoch for run_id, chunk, epoch in held})
+        self._lease.renewed(asked_ns)
+        await self._let_go([hold for hold in held if hold[:2] not in self._chunks])
+
+    async def _let_go(self, unused: Sequence[tuple[str, int, int]]) -> None:
+        """Give back chunks that are held and not run: the database was away when they were taken or ended."""
+        if not unused:
+            return
+        async with self._pool.connection() as connection:
+            for run_id, chunk, epoch in unused:
+                await connection.execute(
+                    "UPDATE chunk SET worker = NULL WHERE run_id = %s AND chunk = %s AND epoch = %s AND worker = %s",
+                    (run_id, chunk, epoch, self.worker),
+                )
+
+    def _lose(self, held: Mapping[tuple[str, int], int]) -> None:
+        """Send nothing more of the chunks that are not held any longer."""
+        for run_id, campaign in self._campaigns.items():
+            for chunk, running in campaign.running.items():
+                if held.get((run_id, chunk)) != running.epoch and not running.lost:
+                    running.lost = True
+                    running.runner.stop(StopReason.HOST_FAILED, "another worker has the chunk")
+                    self._tell("warning", "chunk_lost", {"run_id": run_id, "chunk": chunk})
+
+    def _start_anew(self) -> None:
+        """The database's clock was set: no time that is known here means anything now."""
+        self._tell("warning", "clock_stepped", {"message": "the database's clock was set; chunks are taken up anew"})
+        self._lose({})
+        self._clock = DatabaseClock()
+
+    async def _serve_queue(self) -> None:
+        """Take chunks from the queue until cancelled, also after the database was away."""
+        while not self._draining:
+            try:
+                with anyio.CancelScope() as self._taking:
+                    await self._queue.run_worker_async(
+                        queues=[self._settings.queue],
+                        # One more than chunks, so that what the clock starts never waits for a chunk to end.
+                        concurrency=self._settings.chunks + 1,
+                        install_signal_handlers=False,
+                        listen_notify=not self._settings.behind_pooler,
+                        fetch_job_polling_interval=1.0,
+                        shutdown_graceful_timeout=0.1,
+                        delete_jobs="always",
+                    )
+            except Exception as error:  # noqa: BLE001 - the queue has errors of its own for a database that is away
+                self._tell("debug", "queue_failed", {"message": f"{type(error).__name__}: {first_line(error)}"})
+            await anyio.sleep(_AGAIN_S)
+
+    async def _hand_over(self, run_id: str, chunk: int) -> None:
+        """Run a chunk in a task that outlives the job: the queue may lose its connection, and its jobs with it."""
+        async with self._places:
+            key = run_id, chunk
+            if key in self._chunks or self._draining:
+                return
+            task = asyncio.create_task(self._run_chunk(run_id, chunk))
+            self._chunks[key] = task
+            task.add_done_callback(lambda _: self._chunks.pop(key, None))
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+
+    async def _run_chunk(self, run_id: str, chunk: int) -> None:
+        try:
+            await self._run_claimed(run_id, chunk)
+        except FleetopsError as error:
+            self._tell("warning", "chunk_failed", {"run_id": run_id, "chunk": chunk, "message": error.message})
+        except FAILURES as error:
+            self._tell("warning", "chunk_failed", {"run_id": run_id, "chunk": chunk, "message": first_line(error)})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other chunks go on
+            named = {"run_id": run_id, "chunk": chunk, "message": type(error).__name__}
+            self._tell("error", "chunk_failed", named)
+
+    async def _run_claimed(self, run_id: str, chunk: int) -> None:
+        async with self._pool.connection() as connection:
+            claimed = await (
+                await connection.execute("SELECT claim_chunk(%s, %s, %s)", (run_id, chunk, self.worker))
+            ).fetchone()
+            epoch = None if claimed is None else claimed[0]
+            if epoch is None:
+                return
+            row = await (await connection.execute(_RUN, (run_id,))).fetchone()
+            assert row is not None, "a chunk has a run"  # noqa: S101 - what the database keeps
+            run = RunRow(run_id, row[0], Policy.from_json(row[1]), row[2], row[3], row[4])
+            rows = await read_chunk(connection, run_id, chunk, run.policy)
+        campaign = self._join(run)
+        hold = Hold(run_id, chunk, self.worker, epoch, run.drive)
+        loaded = wait_for_strays(load_chunk(rows, run.policy, now_ns=self._clock.now_ns()), rows, run.policy)
+        journal = ChunkJournal(
+            self._pool,
+            hold,
+            loaded.numbers,
+            loaded.steps,
+            confident=self._alive,
+            committed=campaign.committed,
+        )
+        breaker = ChunkBreaker(campaign.breaker, run.policy.breaker)
+        policy = chunk_policy(run.policy, len(rows.devices))
+        scheduler = Scheduler(
+            loaded.steps,
+            policy,
+            f"{run_id}/{chunk}".encode(),
+            loaded.progress,
+            heed_window=run.heed_window,
+            breaker=breaker,
+        )
+        kept = CampaignJournal(journal, campaign)
+        runner = Runner(
+            scheduler,
+            kept,
+            campaign.control,
+            self._clock,
+            steps=loaded.steps,
+            policy=policy,
+            inventory=campaign.client.inventory,
+            gate=campaign.gate,
+        )
+        running = Running(runner, scheduler, breaker, epoch)
+        campaign.joined(chunk, running)
+        if self._draining:
+            runner.stop(StopReason.INTERRUPTED)
+        self._tell("info", "chunk_started", {"run_id": run_id, "chunk": chunk, "steps": len(loaded.steps)})
+        reason = StopReason.HOST_FAILED
+        try:
+            lost = [(step, loaded.progress.troubles[step].sends + 1) for step in loaded.progress.lost]
+            reason = await runner.drive(lost)
+        finally:
+            campaign.left(chunk)
+            with anyio.CancelScope(shield=True):
+                try:
+                    await kept.close(now_ns=self._clock.now_ns(), reason=reason, detail=scheduler.detail)
+                finally:
+                    if not running.lost:
+                        await self._finish(hold, reason)
+                    await self._part(campaign)
+
+    async def _finish(self, hold: Hold, reason: StopReason) -> None:
+        """Give a chunk back, with what became of it."""
+        state = {StopReason.COMPLETE: "done", StopReason.WINDOW_CLOSED: "shut"}.get(reason, "open")
+        key = (hold.run_id, hold.chunk)
+        async with self._pool.connection() as connection:
+            async with connection.transaction():
+                cursor = await connection.execute(
+                    "UPDATE chunk SET state = %s, worker = NULL WHERE run_id = %s AND chunk = %s AND worker = %s "
+                    "AND epoch = %s",
+                    (state, *key, hold.worker, hold.epoch),
+                )
+                if not cursor.rowcount:
+                    return
+            change = await settle(connection, hold.run_id)
+            if state == "open" or change.next_wave:
+                await offer_chunks(self._queue, connection, hold.run_id)
+        if change.end is not None:
+            self._look_soon.set()
+        self._tell("info", "chunk_ended", {"run_id": hold.run_id, "chunk": hold.chunk, "reason": reason})
+
+    def _join(self, run: RunRow) -> Campaign:
+        """Take part in a run."""
+        campaign = self._campaigns.get(run.run_id)
+        if campaign is None or campaign.row.drive != run.drive:
+            control = self._settings.make_control(run.base_url, run.policy)
+            campaign = self._campaigns[run.run_id] = Campaign(run, self._pool, self._clock, control, self._alive)
+            campaign.task = asyncio.create_task(campaign.sync())
+        return campaign
+
+    async def _part(self, campaign: Campaign) -> None:
+        """Take no part in a run any more, where this was its last chunk here."""
+        if campaign.running or campaign.task is None:
+            return
+        if self._campaigns.get(campaign.row.run_id) is campaign:
+            del self._campaigns[campaign.row.run_id]
+        sync, campaign.task = campaign.task, None
+        sync.cancel()
+        await asyncio.wait([sync])
+        await campaign.client.aclose()
+
+    async def _reap(self) -> None:
+        """Offer the chunks that nobody has, and see to runs whose workers died, until cancelled."""
+        cleared_s = 0.0
+        while True:
+            try:
+                async with self._pool.connection() as connection:
+                    live = await self._look_after(connection)
+                    now_s = asyncio.get_running_loop().time()
+                    if now_s > cleared_s + _CLEAR_S:
+                        cleared_s = now_s
+                        await clear_stalled_jobs(self._queue)
+                        await self._forget_workers(connection)
+                if self._settings.until_idle and not live and not self._chunks:
+                    self._idle.set()
+            except Exception as error:  # noqa: BLE001 - the queue has errors of its own for a database that is away
+                self._tell("debug", "reaper_failed", {"message": type(error).__name__})
+            with anyio.move_on_after(_REAP_S):
+                await self._look_soon.wait()
+            self._look_soon = anyio.Event()
+
+    async def _look_after(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        rows = await (await connection.execute("SELECT run_id FROM run WHERE ended_ns IS NULL")).fetchall()
+        for (run_id,) in rows:
+            await settle(connection, run_id)
+        if rows and not self._draining:
+            await offer_chunks(self._queue, connection)
+        return len(rows)
+
+    async def _forget_workers(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        await connection.execute("DELETE FROM worker WHERE lease_ns < now_ns() - %s", (_FORGET_S * 1_000_000_000,))
+
+    async def _drain(self) -> None:
+        """Send nothing more, wait for what is in flight, and give the chunks back."""
+        self._draining = True
+        self._taking.cancel()
+        self._tell("info", "worker_draining", {"chunks": len(self._chunks)})
+        for campaign in self._campaigns.values():
+            for running in campaign.running.values():
+                running.runner.stop(StopReason.INTERRUPTED)
+        if self._chunks:
+            await asyncio.wait(list(self._chunks.values()), timeout=_DRAIN_S)
+
+    async def _leave(self) -> None:
+        for task in self._chunks.values():
+            task.cancel()
+        with suppress(Exception):
+            async with self._pool.connection(timeout=_HEARTBEAT_S) as connection:
+                await connection.execute("DELETE FROM worker WHERE worker = %s", (self.worker,))
+        self._tell("info", "worker_ended", {"worker": self.worker})
+
+
+def chunk_policy(policy: Policy, devices: int) -> Policy:
+    """The policy of a chunk's scheduler: without what is decided for the run as a whole."""
+    return policy.model_copy(
+        update={"waves": None, "abort_when": (), "concurrency": max(1, min(policy.concurrency, devices))}
+    )
