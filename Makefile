@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 CORE := fleetops/errors.py,fleetops/model.py,fleetops/planning.py,fleetops/policy/*,fleetops/scheduler/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test crash-test fuzz bench bench-check check format docs pictures lock clean
+.PHONY: help setup demo test crash-test cluster-crash-test fuzz bench bench-check check format docs pictures lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("fleetops needs Python 3.11 or newer: make PYTHON=python3.x") if sys.version_info < (3, 11) else 0'
@@ -34,6 +34,9 @@ test: $(READY) ## run the tests; the core has to be covered in full, the rest by
 
 crash-test: $(READY) ## kill real runs at random moments, at least 200 times, and audit what arrived
 	$(BIN)/python -m tests.crash $(CRASH_ARGS)
+
+cluster-crash-test: $(READY) ## kill workers, submitters and PostgreSQL at random moments, at least 100 times, and audit what arrived
+	$(BIN)/python -m tests.cluster $(CRASH_ARGS)
 
 fuzz: $(READY) ## feed hostile manifests to the parsers, and play 20,000 simulated campaigns
 	FLEETOPS_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/manifest/test_hostile.py

@@ -57,6 +57,7 @@ class SharedGate:
         self._hungry = anyio.Event()
         self._commit_ns = _FIRST_COMMIT_NS
         self._waiting = 0
+        self._stranded = 0
         self.hold_until_ns = 0
         self.shut = False
         self.in_flight = 0
@@ -106,6 +107,7 @@ class SharedGate:
             return self.hold_until_ns
         wait_ns = self._slots.wait_ns(now_ns)
         if wait_ns is None:
+            self._stranded += 1
             self._hungry.set()
             return now_ns + _EMPTY_NS
         return now_ns + wait_ns
@@ -154,7 +156,8 @@ class SharedGate:
         if self.shut or not self._alive():
             return 0
         most = max(1, int(self.per_s * _BLOCK_S))
-        missing = len(self._tickets) + self._waiting - len(self._slots)
+        # A send whose slot was lost while it waited for the disk or the database waits for another one.
+        missing = max(len(self._tickets), self._stranded) + self._waiting - len(self._slots)
         if missing <= 0 and not self._waiting:
             return 0
         behind = self._demand() if self._waiting else 0
@@ -169,6 +172,7 @@ class SharedGate:
 
     def granted(self, first_ns: int, count: int, interval_ns: float, at_ns: int) -> None:
         """Slots were given out."""
+        self._stranded = 0
         self._slots.add(first_ns, count, interval_ns, at_ns)
         self.look_again()
 

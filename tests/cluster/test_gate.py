@@ -188,6 +188,18 @@ def test_a_send_that_was_withdrawn_does_not_keep_its_place_for_good() -> None:
     assert worker.gate.take_slot(100)
 
 
+def test_a_send_whose_slot_was_lost_while_it_waited_for_the_disk_gets_another_one() -> None:
+    worker = Worker()
+    worker.grant(1)
+    assert worker.gate.take_slot(100)
+    worker.now_ns += 5 * S
+    assert worker.gate.wanted() == 0
+    assert worker.gate.free_at_ns() > worker.now_ns
+    assert worker.gate.wanted() == 1
+    worker.grant(1)
+    assert worker.gate.is_free(worker.now_ns)
+
+
 @pytest.mark.anyio
 async def test_as_many_slots_are_asked_for_as_are_wanted_and_no_more_than_a_block() -> None:
     worker = Worker()

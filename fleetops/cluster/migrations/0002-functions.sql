@@ -125,10 +125,12 @@ DECLARE
 BEGIN
     granted := 0;
     first_ns := 0;
+    SELECT * INTO g FROM gate WHERE gate.run_id = p_run;
+    IF g.next_ns > now_ns() + p_lead_ns THEN
+        p_want := 0;  -- others have all there is for now: neither they nor the disk are kept waiting
+    END IF;
     IF p_want > 0 THEN
         SELECT * INTO g FROM gate WHERE gate.run_id = p_run FOR UPDATE;
-    ELSE
-        SELECT * INTO g FROM gate WHERE gate.run_id = p_run;
     END IF;
     SELECT * INTO r FROM run WHERE run.run_id = p_run;
     SELECT count(DISTINCT c.worker) INTO workers FROM chunk c JOIN worker w ON w.worker = c.worker
