@@ -1,6 +1,6 @@
 """What a database costs: loading a campaign, two workers against one, and reading a large run back.
 
-`python benchmarks/cluster.py load|workers|copy|gate` starts a PostgreSQL server and sandboxes of its own.
+`python benchmarks/cluster.py load|workers|rate|copy|gate` starts a PostgreSQL server and sandboxes of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 from array import array
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -28,6 +29,7 @@ from fleetops.model import CODE_OF, Operation, Steps
 from fleetops.policy import Policy
 from fleetops.runner import new_run_id
 from tests.cluster.server import PostgresServer
+from tests.crash.audit import busiest_second
 from tests.crash.rig import FLEETOPS, SandboxProcess
 
 if TYPE_CHECKING:
@@ -98,6 +100,11 @@ def copy(server: PostgresServer, devices: int) -> None:
         timed("the run's outcomes", look)
 
 
+def _ended(connection: psycopg.Connection[Any], run_id: str) -> bool:
+    row = connection.execute("SELECT ended_ns IS NOT NULL FROM run WHERE run_id = %s", (run_id,)).fetchone()
+    return row is not None and bool(row[0])
+
+
 def workers(server: PostgresServer, devices: int) -> None:
     """How many operations a second one worker sends, and two with as many requests in flight each."""
     took: dict[int, float] = {}
@@ -120,9 +127,7 @@ def workers(server: PostgresServer, devices: int) -> None:
             submit(server.url, new, queue="default", devices_per_chunk=devices // 40)
             offer(server.url, new.facts.run_id)
             with psycopg.connect(server.url, autocommit=True) as connection:
-                while not connection.execute(
-                    "SELECT ended_ns IS NOT NULL FROM run WHERE run_id = %s", (new.facts.run_id,)
-                ).fetchone()[0]:  # type: ignore[index]  # the run is there
+                while not _ended(connection, new.facts.run_id):
                     time.sleep(0.1)
                 row = connection.execute(
                     "SELECT count(*) / ((max(answered_ns) - min(sent_ns)) / 1e9) FROM attempt WHERE run_id = %s",
@@ -134,6 +139,36 @@ def workers(server: PostgresServer, devices: int) -> None:
             for proc in procs:
                 proc.kill()
     print(f"ratio {took[2] / took[1]:.2f}")
+
+
+def rate(server: PostgresServer, devices: int) -> None:
+    """What three workers send in all of a rate that they could exceed, and in the busiest second."""
+    per_s = 100
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        options = ("--latency=50ms",)
+        sandbox = stack.enter_context(SandboxProcess(folder / "log", devices=devices, faults=(), options=options))
+        policy = Policy.model_validate({"rate": f"{per_s}/s", "concurrency": 90})
+        new = campaign(devices, policy, sandbox.base_url, settle_ns=0)
+        environment = {**os.environ, "FLEETOPS_DATABASE_URL": server.url, "FLEETOPS_TOKEN": "sandbox-token"}
+        command = [FLEETOPS, "worker", "--quiet"]
+        procs = [
+            stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)) for _ in range(3)
+        ]
+        time.sleep(3)
+        submit(server.url, new, queue="default", devices_per_chunk=devices // 40)
+        offer(server.url, new.facts.run_id)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            while not _ended(connection, new.facts.run_id):
+                time.sleep(0.1)
+            rows = connection.execute("SELECT sent_ns, worker FROM attempt ORDER BY sent_ns").fetchall()
+        for proc in procs:
+            proc.kill()
+    sent = [sent_ns for sent_ns, _ in rows]
+    middle = sent[len(sent) // 20 : -len(sent) // 20]
+    shares = Counter(worker for _, worker in rows)
+    print(f"{len(middle) / ((middle[-1] - middle[0]) / NS_PER_S):.1f} operations/s at a rate of {per_s}/s")
+    print(f"{busiest_second(sent)} in the busiest second; by worker {sorted(shares.values())}")
 
 
 def gate(server: PostgresServer, devices: int) -> None:
@@ -157,12 +192,14 @@ def gate(server: PostgresServer, devices: int) -> None:
 def main() -> int:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("load", "workers", "copy", "gate"))
+    parser.add_argument("what", choices=("load", "workers", "rate", "copy", "gate"))
     parser.add_argument("--devices", type=int, default=500_000)
     options = parser.parse_args()
     with PostgresServer(durable=True) as server:
         server.make_template()
-        {"load": load, "workers": workers, "copy": copy, "gate": gate}[options.what](server, options.devices)
+        {"load": load, "workers": workers, "rate": rate, "copy": copy, "gate": gate}[options.what](
+            server, options.devices
+        )
     return 0
 
 

@@ -225,6 +225,11 @@ class Campaign:
                 continue
             await anyio.sleep(_SHORTEST_S if granted or not want else _NONE_LEFT_S)
 
+    async def tell(self) -> None:
+        """Have the others know now what this worker knows of the run."""
+        async with self.pool.connection() as connection:
+            await self._tell(connection)
+
     async def _tell(self, connection: psycopg.AsyncConnection[Any]) -> None:
         run_id, drive = self.row.run_id, self.row.drive
         if self._stop_soon is not None:

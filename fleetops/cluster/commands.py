@@ -72,12 +72,14 @@ def ask(url: str, run_id: str, action: Action, argument: str = "") -> Heard:
                 if gate_failed:
                     _note(connection, run_id, drive, Event.WAVE_STARTED, "by the operator")
             case Action.ABORT:
-                heard = Heard.NO_ANSWER  # it ends once what is in flight is answered
+                heard = Heard.DONE if _abandoned(connection, run_id) else Heard.NO_ANSWER
                 connection.execute(
                     "UPDATE run SET stop_reason = %s, stop_detail = 'by the operator' "
                     "WHERE run_id = %s AND stop_reason IS NULL",
                     (StopReason.ABORTED, run_id),
                 )
+                if heard is Heard.DONE:
+                    _end(connection, run_id, drive)
             case Action.RATE:
                 per_s = parse_rate(argument).per_s
                 connection.execute(
@@ -87,6 +89,25 @@ def ask(url: str, run_id: str, action: Action, argument: str = "") -> Heard:
             case _:
                 heard = Heard.NO_CHANGE
     return heard
+
+
+def _abandoned(connection: Connection, run_id: str) -> bool:
+    """Whether no live worker has a chunk of the run, so that nobody would see to its end."""
+    row = connection.execute(
+        "SELECT 1 FROM chunk c JOIN worker w ON w.worker = c.worker "
+        "WHERE c.run_id = %s AND w.lease_ns > now_ns() LIMIT 1",
+        (run_id,),
+    ).fetchone()
+    return row is None
+
+
+def _end(connection: Connection, run_id: str, drive: int) -> None:
+    connection.execute("UPDATE run SET ended_ns = now_ns() WHERE run_id = %s", (run_id,))
+    connection.execute(
+        "UPDATE drive SET ended_ns = now_ns(), end_reason = r.stop_reason, end_detail = r.stop_detail FROM run r "
+        "WHERE drive.run_id = %s AND drive.drive = %s AND r.run_id = drive.run_id",
+        (run_id, drive),
+    )
 
 
 def _note(connection: Connection, run_id: str, drive: int, event: Event, detail: str) -> None:

@@ -128,6 +128,9 @@ class ChunkJournal:
         steps: The chunk's steps.
         confident: Whether the lease may still last. While it does, a database that cannot be reached is waited for.
         committed: Called after each commit, with whether a step that failed or may have run was in it.
+
+    Attributes:
+        failed: Whether something could not be written.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class ChunkJournal:
         self._steps = steps
         self._confident = confident
         self._committed = committed
+        self.failed = False
         self._number = 0
         self._batch = _Batch()
         self._noted = anyio.Event()
@@ -236,6 +240,7 @@ class ChunkJournal:
             with anyio.CancelScope(shield=True):
                 await self._write(batch)
         except JournalError as error:
+            self.failed = True
             batch.error = error
             self._batch.keep_answers_of(batch)
         else:

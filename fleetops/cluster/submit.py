@@ -88,7 +88,9 @@ def submit(
         UsageError: There is no such database.
     """
     steps, policy = new.steps, new.policy
-    wave_of = b"" if policy.waves is None else assign(policy.waves, steps.groups, len(steps.serials), new.facts.digest)
+    wave_of = b""
+    if policy.waves is not None:
+        wave_of = assign(policy.waves, steps.groups, len(steps.serials), new.facts.digest, frozenset(new.skipped))
     whole = steps.groups if policy.group_cap is not None and any(steps.groups) else ()
     chunks = cut(steps, wave_of, whole, devices_per_chunk or chunk_size(steps, policy))
     with connected(url) as connection, connection.transaction():

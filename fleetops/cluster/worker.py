@@ -265,15 +265,20 @@ class Worker:
 
     async def _hand_over(self, run_id: str, chunk: int) -> None:
         """Run a chunk in a task that outlives the job: the queue may lose its connection, and its jobs with it."""
-        async with self._places:
-            key = run_id, chunk
-            if key in self._chunks or self._draining:
-                return
-            task = asyncio.create_task(self._run_chunk(run_id, chunk))
-            self._chunks[key] = task
-            task.add_done_callback(lambda _: self._chunks.pop(key, None))
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
+        await self._places.acquire()
+        key = run_id, chunk
+        if key in self._chunks or self._draining:
+            self._places.release()
+            return
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._chunks[key]
+            self._places.release()
+
+        task = self._chunks[key] = asyncio.create_task(self._run_chunk(run_id, chunk))
+        task.add_done_callback(ended)
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
 
     async def _run_chunk(self, run_id: str, chunk: int) -> None:
         try:
@@ -345,6 +350,10 @@ class Worker:
                 try:
                     await kept.close(now_ns=self._clock.now_ns(), reason=reason, detail=scheduler.detail)
                 finally:
+                    if reason is StopReason.HOST_FAILED and not (running.lost or journal.failed):
+                        # Neither the database nor the lease: whoever took the chunk next would fare no better.
+                        campaign.stop(reason, scheduler.detail)
+                        await campaign.tell()
                     if not running.lost:
                         await self._finish(hold, reason)
                     await self._part(campaign)

@@ -11,7 +11,7 @@ import pytest
 from fleetops.cluster.commands import ask, resume
 from fleetops.cluster.follow import offer
 from fleetops.errors import RunBusyError, UsageError
-from fleetops.journal import Action
+from fleetops.journal import Action, Heard
 from fleetops.model import Operation
 from fleetops.policy import Policy
 from fleetops.sandbox import SandboxConfig, sandbox_thread
@@ -170,9 +170,22 @@ def test_a_run_whose_window_is_closed_waits_in_the_database_and_not_on_workers(f
 
 def test_a_run_that_waits_for_its_window_can_be_called_off(fleet: Fleet) -> None:
     fleet.submit(devices(5), window=["02:00-02:01 Pacific/Kiritimati"])
-    ask(fleet.url, RUN_ID, Action.ABORT)
-    fleet.work()
+    assert ask(fleet.url, RUN_ID, Action.ABORT) is Heard.DONE
     assert fleet.ended_as() == ("aborted", "by the operator")
+
+
+def test_a_client_that_fails_stops_the_run_instead_of_going_from_worker_to_worker(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("with a token in it")
+
+    monkeypatch.setattr("fleetops.control.HttpControlPlane.execute", broken)
+    fleet.submit(devices(10), rate="50/s")
+    fleet.work()
+    reason, detail = fleet.ended_as()
+    assert reason == "host_failed"
+    assert detail == "the control plane's client failed: ValueError"
 
 
 def test_a_live_run_is_not_resumed_and_keeps_its_waves(fleet: Fleet) -> None:
