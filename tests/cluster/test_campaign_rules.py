@@ -14,7 +14,7 @@ from fleetops.errors import RunBusyError, UsageError
 from fleetops.journal import Action, Heard
 from fleetops.model import Operation
 from fleetops.policy import Policy
-from fleetops.sandbox import SandboxConfig, sandbox_thread
+from fleetops.sandbox import SandboxConfig, parse_fault, sandbox_thread
 from tests.cluster.kept import do
 from tests.cluster.within import MS, Fleet, devices
 from tests.journal.runs import RUN_ID
@@ -131,6 +131,23 @@ def test_a_service_that_throttles_holds_every_chunk_and_lowers_the_rate(database
     assert fleet.value("SELECT count(*) FROM attempt WHERE kind = 'throttled'") >= 1
     assert fleet.value("SELECT hold_ns FROM gate") > 0
     assert fleet.value("SELECT cut_ns FROM gate") > 0
+
+
+def test_an_outage_is_the_services_and_costs_no_step_its_retries(database: str) -> None:
+    faults = (parse_fault("unavailable=70%"),)
+    with sandbox_thread(SandboxConfig(devices=200, faults=faults)) as (base_url, _):
+        fleet = Fleet(database, base_url)
+        fleet.submit(
+            devices(40),
+            breaker={"failures": 3, "hold": "20ms", "longest_hold": "40ms"},
+            retries={"attempts": 60, "initial": "10ms", "cap": "20ms"},
+        )
+        fleet.work()
+    assert fleet.outcomes() == {"accepted": 40}
+    events = fleet.events()
+    assert events.count("outage") >= 1
+    assert events.count("outage_over") in {events.count("outage"), events.count("outage") - 1}
+    assert fleet.value("SELECT outage_since_ns IS NULL FROM gate")
 
 
 def test_an_operator_pauses_slows_and_ends_a_run_from_anywhere(fleet: Fleet) -> None:

@@ -73,7 +73,7 @@ def test_a_host_that_is_cut_off_from_the_database_stops_and_the_other_one_finish
         run_id = rig.submit("--chunk-devices=10")
         rig.wait_for("SELECT count(DISTINCT worker) = 2 FROM attempt WHERE answered_ns IS NOT NULL")
         rig.wait_for_answers(40)
-        cut = rig.value("SELECT worker FROM worker ORDER BY worker LIMIT 1")
+        cut = rig.value("SELECT worker FROM worker WHERE pid = %s", rig.workers[0].pid)
         cut_ns = time.monotonic_ns()
         first.cut_off()
         rig.wait_for("SELECT count(*) >= 10 FROM attempt WHERE epoch > 1", longest_s=LEASE_S + 10)
