@@ -24,15 +24,18 @@ STALLED_S: Final = 30.0
 _MOST_WAITING: Final = 64
 """Jobs of a run that wait in the queue at a time; the rest of its chunks follow."""
 _OPEN: Final = """
-SELECT r.queue, c.run_id, c.chunk
-FROM run r JOIN chunk c USING (run_id) LEFT JOIN worker w ON w.worker = c.worker
-WHERE r.ended_ns IS NULL AND r.stop_reason IS NULL AND r.starts_ns <= now_ns() AND c.wave <= r.wave
-  AND c.state = 'open' AND (w.worker IS NULL OR w.lease_ns <= now_ns())
-  AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j
-                  WHERE j.queueing_lock = c.run_id || '/' || c.chunk AND j.status = 'todo')
-  AND (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s)
-ORDER BY c.run_id, c.chunk
-LIMIT greatest(0, %(most)s - (SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'))
+SELECT queue, run_id, chunk FROM (
+    SELECT r.queue, c.run_id, c.chunk, row_number() OVER (PARTITION BY c.run_id ORDER BY c.chunk) AS nth
+    FROM run r JOIN chunk c USING (run_id) LEFT JOIN worker w ON w.worker = c.worker
+    WHERE r.ended_ns IS NULL AND r.stop_reason IS NULL AND r.starts_ns <= now_ns() AND c.wave <= r.wave
+      AND c.state = 'open' AND (w.worker IS NULL OR w.lease_ns <= now_ns())
+      AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j
+                      WHERE j.queueing_lock = c.run_id || '/' || c.chunk AND j.status = 'todo')
+      AND (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s)
+) o
+WHERE nth <= %(most)s - (SELECT count(*) FROM procrastinate_jobs j
+                         WHERE j.status = 'todo' AND starts_with(j.queueing_lock, o.run_id || '/'))
+ORDER BY run_id, chunk
 """
 
 
