@@ -205,16 +205,17 @@ class Worker:
                 )
             ).fetchone()
             answered_ns = since_boot_ns()
-            # Only what is looked at after the lease was renewed is still this worker's.
+            # Only what is looked at after the lease was renewed is still this worker's; what it takes meanwhile is too.
+            known = self._running()
             held = await (
                 await connection.execute("SELECT run_id, chunk, epoch FROM chunk WHERE worker = %s", (self.worker,))
             ).fetchall()
         if row is None:
-            self._lose({})
+            self._lose(known, {})
             await self._register()
             return
         self._clock.measured(asked_ns, row[0], answered_ns)
-        self._lose({(run_id, chunk): epoch for run_id, chunk, epoch in held})
+        self._lose(known, {(run_id, chunk): epoch for run_id, chunk, epoch in held})
         self._lease.renewed(asked_ns)
         await self._let_go([hold for hold in held if hold[:2] not in self._chunks])
 
@@ -229,19 +230,25 @@ class Worker:
                     (run_id, chunk, epoch, self.worker),
                 )
 
-    def _lose(self, held: Mapping[tuple[str, int], int]) -> None:
+    def _running(self) -> list[tuple[tuple[str, int], Running]]:
+        return [
+            ((run_id, chunk), running)
+            for run_id, campaign in self._campaigns.items()
+            for chunk, running in campaign.running.items()
+        ]
+
+    def _lose(self, known: Sequence[tuple[tuple[str, int], Running]], held: Mapping[tuple[str, int], int]) -> None:
         """Send nothing more of the chunks that are not held any longer."""
-        for run_id, campaign in self._campaigns.items():
-            for chunk, running in campaign.running.items():
-                if held.get((run_id, chunk)) != running.epoch and not running.lost:
-                    running.lost = True
-                    running.runner.stop(StopReason.HOST_FAILED, "another worker has the chunk")
-                    self._tell("warning", "chunk_lost", {"run_id": run_id, "chunk": chunk})
+        for key, running in known:
+            if held.get(key) != running.epoch and not running.lost:
+                running.lost = True
+                running.runner.stop(StopReason.HOST_FAILED, "another worker has the chunk")
+                self._tell("warning", "chunk_lost", {"run_id": key[0], "chunk": key[1]})
 
     def _start_anew(self) -> None:
         """The database's clock was set: no time that is known here means anything now."""
         self._tell("warning", "clock_stepped", {"message": "the database's clock was set; chunks are taken up anew"})
-        self._lose({})
+        self._lose(self._running(), {})
         self._clock = DatabaseClock()
 
     async def _serve_queue(self) -> None:
