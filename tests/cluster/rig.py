@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.crash.rig import Sandbox
 
 TOKEN: Final = "sandbox-token"
+ALLOWED: Final = 1.05
+"""What all workers may send in a second, as a share of the rate."""
 _LONGEST_S: Final = 60.0
 
 
@@ -158,7 +160,8 @@ class ClusterRig:
                 (run_id,),
             ).fetchall()
             results = connection.execute("SELECT step, outcome FROM result WHERE run_id = %s", (run_id,)).fetchall()
-        rate_per_s = self.value("SELECT asked_per_s FROM gate WHERE run_id = %s", run_id)
+        # Several workers together may exceed it by 4 % at the very worst, and a twentieth is what is allowed.
+        rate_per_s = ALLOWED * self.value("SELECT asked_per_s FROM gate WHERE run_id = %s", run_id)
         return JournalCopy(
             [Step(*row) for row in steps], [Attempt(*row) for row in attempts], dict(results), rate_per_s
         )
