@@ -42,7 +42,7 @@ fuzz: $(READY) ## feed hostile manifests to the parsers, and play 20,000 simulat
 	FLEETOPS_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/manifest/test_hostile.py
 	$(BIN)/python -m fleetops.simulation --campaigns 20000
 
-bench: $(READY) ## measure speed beside other clients, and write the tables to docs/performance.md; about 40 minutes
+bench: $(READY) ## measure speed beside other clients, and write the tables to docs/performance.md; about 25 minutes
 	$(BIN)/python -m benchmarks.speed --out docs/performance.md $(BENCH_ARGS)
 
 bench-check: $(READY) ## measure what has a target, and fail where one is missed
