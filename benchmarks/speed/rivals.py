@@ -86,7 +86,7 @@ def curl_each(folder: Path, base_url: str) -> float:
 
 
 def wrk(folder: Path, base_url: str) -> float:
-    """Requests per second of a load generator in C that makes each request anew, and reads nothing of a reply."""
+    """Requests per second of a load generator in C that makes each request anew, whatever replies say."""
     script = folder / "wrk.lua"
     script.write_text(
         'wrk.method = "PUT"\nwrk.body = \'{"operation": "reboot"}\'\n'

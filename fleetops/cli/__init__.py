@@ -14,7 +14,7 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    # numpy's linear algebra is not used, and its threads take a tenth of a second to start.
+    # numpy's linear algebra is not used, and to start its threads takes a tenth of a second of processor time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # What httpx imports for a command line of its own takes longer than all the rest of it.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # as the import system has it: not there

@@ -116,7 +116,7 @@ class _Reading:
         if len(text) > LARGEST_YAML:
             message = f"{found(self.source)} is larger than {LARGEST_YAML >> 20} MiB, the most for YAML"
             raise refusal("too-large", message, self.source, hint="give the steps as CSV")
-        from fleetops.documents.yaml_file import parse_yaml  # noqa: PLC0415 - most manifests are CSV
+        from fleetops.documents.yaml_file import parse_yaml  # noqa: PLC0415 - CSV needs none of it
 
         return parse_yaml(text, self.source, self.problems, typed_under={"policy"})
 

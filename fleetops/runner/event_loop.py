@@ -1,4 +1,4 @@
-"""The event loop of a run: uvloop's where it is installed, which takes half the time for a request."""
+"""The event loop of a run: uvloop's where it is installed, which takes less of the processor for a request."""
 
 from __future__ import annotations
 

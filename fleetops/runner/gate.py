@@ -72,8 +72,10 @@ class Gate:
 
     def take_slot(self, per_s: float) -> bool:
         """Take up one more operation now, where that needs no waiting; whether it was."""
-        if per_s != self._per_s:
-            return False
+        return per_s == self._per_s and self._take()
+
+    def _take(self) -> bool:
+        """Take a slot at the rate that the limiter is at, where there is one; whether there was."""
         if not self._slots:
             if not self._limiter.has_capacity(self._slots_at_once):
                 return False
@@ -88,7 +90,8 @@ class Gate:
         """Wait until one more operation may be taken up, at the rate in force, in operations per second."""
         if per_s != self._per_s:
             await self._pace(per_s)
-        while not self.take_slot(per_s):  # noqa: ASYNC110 - time passes, nothing happens
+        # Whoever else waits may have gone on to another rate meanwhile: a slot at that one will do.
+        while not self._take():  # noqa: ASYNC110 - time passes, nothing happens
             await anyio.sleep(self._until_free_s())
 
     def _until_free_s(self) -> float:

@@ -123,3 +123,15 @@ async def test_no_wait_for_a_slot_is_shorter_than_timers_can_tell_nor_longer_tha
     while gate.take_slot(per_s):
         pass
     assert SHORTEST_SLEEP_S <= gate._until_free_s() <= max(SHORTEST_SLEEP_S, 1.01 / (per_s * PACED_SHARE), 0.0025)
+
+
+@pytest.mark.anyio
+async def test_a_wait_for_a_slot_ends_though_another_one_changes_the_rate_meanwhile() -> None:
+    """A look into the inventory paces as a send does, and may be the first to learn of another rate."""
+    gate = Gate(quick_policy(rate=1_000))
+    await gate.slot(20)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(gate.slot, 20)
+            await anyio.wait_all_tasks_blocked()
+            await gate.slot(1_000)
