@@ -22,7 +22,6 @@ import httpx
 
 from fleetops.control.base_url import parse_base_url, proxy_for
 from fleetops.control.direct import DirectTransport, Timeouts, header_block, request_line, request_tail
-from fleetops.control.transport import OneConnectionEach, connections_to
 from fleetops.control.wording import bounded, printable
 from fleetops.errors import UsageError
 from fleetops.model import Reason
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetops.control.token import Token
+    from fleetops.control.transport import OneConnectionEach
 
 _NOT_REACHED: Final = (
     httpx.ConnectError,
@@ -343,6 +343,9 @@ def stock_transport(base_url: str, settings: ClientSettings, proxy: httpx.Proxy 
     Raises:
         UsageError: The CA bundle cannot be used.
     """
+    # httpcore, which is of no use elsewhere, takes longer to load than most of what is.
+    from fleetops.control.transport import OneConnectionEach, connections_to  # noqa: PLC0415
+
     tls = _ssl_context(base_url, settings.ca_bundle)
     return OneConnectionEach(connections_to(base_url, ssl_context=tls, proxy=proxy), settings.concurrency)
 
