@@ -16,7 +16,7 @@ from fleetops.model import Outcome
 from fleetops.policy.files import OPTIONS, resolve_policy
 from fleetops.policy.settings import Offline
 from fleetops.preflight import left_out, look_up
-from fleetops.runner import Session, new_run_id, run_in_loop
+from fleetops.runner import Session, is_uvloop_wanted, new_run_id, run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -165,6 +165,7 @@ def run(
         RunBusyError: Another live run stands in the way.
         HostError: The journal cannot be written.
     """
+    is_uvloop_wanted()  # What it refuses must not leave a run behind.
     new = new_run(campaign, connection.base_url, connection, consent=consent, plan=plan)
     with Session.start(state, new, alongside=alongside) as session:
         if started is not None:
@@ -269,6 +270,8 @@ def resume(
     done = finished(run_id, state)
     if done is not None:
         return done
+
+    is_uvloop_wanted()  # What it refuses must not leave a trace in the run.
 
     def changed(policy: Policy) -> Policy:
         return changed_policy(policy, options or {})

@@ -48,3 +48,12 @@ def test_a_factory_reset_needs_consent(tmp_path: Path) -> None:
         run(campaign, connection, StateDir(tmp_path / "state"))
     assert not (tmp_path / "state").exists()
     assert "token" not in repr(connection)
+
+
+def test_an_event_loop_that_is_not_there_leaves_no_run_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = validate(manifest(tmp_path, "ZQ000000001,sync"))
+    connection = Connection(base_url="http://127.0.0.1:9", token=read_token({"FLEETOPS_TOKEN": "x"}))
+    monkeypatch.setenv("FLEETOPS_EVENT_LOOP", "twisted")
+    with pytest.raises(UsageError, match="twisted"):
+        run(campaign, connection, StateDir(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()

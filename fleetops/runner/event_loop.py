@@ -27,10 +27,15 @@ def run_in_loop(function: Callable[[Unpack[Args]], Awaitable[Result]], *args: *A
     Raises:
         UsageError: The environment asks for a loop that there is not.
     """
-    return anyio.run(function, *args, backend="asyncio", backend_options={"use_uvloop": _is_uvloop_wanted()})
+    return anyio.run(function, *args, backend="asyncio", backend_options={"use_uvloop": is_uvloop_wanted()})
 
 
-def _is_uvloop_wanted() -> bool:
+def is_uvloop_wanted() -> bool:
+    """Whether the environment asks for uvloop's loop, or has it and asks for none.
+
+    Raises:
+        UsageError: The environment asks for a loop that there is not.
+    """
     wanted = os.environ.get(LOOP_VARIABLE, "")
     installed = find_spec("uvloop") is not None
     if wanted not in {"", "asyncio", "uvloop"} or (wanted == "uvloop" and not installed):
