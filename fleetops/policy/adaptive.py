@@ -19,6 +19,25 @@ rate that comes back slowly would let a few stray 429s in a hundred decide how l
 _CUTS_APART_NS: Final = NS_PER_S
 
 
+class Throttled:
+    """Since when a service has answered nothing but 429; the schedulers of one run share it.
+
+    Attributes:
+        since_ns: Since when; None where it has answered something else last, or nothing.
+    """
+
+    __slots__ = ("since_ns",)
+
+    def __init__(self) -> None:
+        self.since_ns: int | None = None
+
+    def again_ns(self, now_ns: int) -> int:
+        """It answered 429: for how long nothing else by now, in nanoseconds."""
+        if self.since_ns is None:
+            self.since_ns = now_ns
+        return now_ns - self.since_ns
+
+
 class AdaptiveRate:
     """The rate in force now.
 

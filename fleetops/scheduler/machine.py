@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fleetops.model import GOOD, NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
-from fleetops.policy.adaptive import AdaptiveRate
+from fleetops.policy.adaptive import AdaptiveRate, Throttled
 from fleetops.policy.backoff import RetryRule
 from fleetops.policy.breaker import CircuitBreaker
 from fleetops.policy.budget import BudgetState
@@ -85,6 +85,7 @@ class Scheduler:
         wave_seed: What decides which devices are in which wave: the campaign's digest.
         heed_window: Whether the policy's maintenance windows count.
         breaker: Whether the service is down, where others see it too; None for a breaker of its own.
+        throttled: Since when it has answered nothing but 429, where others see it too; None for the scheduler's own.
 
     Attributes:
         counts: Steps by final outcome.
@@ -102,6 +103,7 @@ class Scheduler:
         wave_seed: str = "",
         heed_window: bool = True,
         breaker: CircuitBreaker | None = None,
+        throttled: Throttled | None = None,
     ) -> None:
         progress = progress or Progress()
         self._steps = steps
@@ -117,7 +119,7 @@ class Scheduler:
         self._watchlist = Watchlist(policy.confirm)
         self._watches = bool(policy.confirm.enabled)
         self._lineup = Lineup(steps, policy, progress, wave_seed=wave_seed, heed_window=heed_window)
-        self._throttled_since_ns: int | None = None
+        self._throttled = Throttled() if throttled is None else throttled
         self._stop: StopReason | None = None
         self._paused = False
         self._gate_failed = False
@@ -318,7 +320,7 @@ class Scheduler:
         sent_ns = self._in_flight.pop(step)
         kind = reply.kind
         if kind is not _THROTTLED:
-            self._throttled_since_ns = None
+            self._throttled.since_ns = None
         if kind not in _NOT_ANSWERED:
             outage_ns = self._breaker.answered(now_ns)
             if outage_ns:
@@ -405,9 +407,7 @@ class Scheduler:
         until_ns = self._held_until_ns(reply, now_ns)
         trouble.first_ns += until_ns - now_ns
         self._lineup.again(self._steps.device_of[step], until_ns)
-        if self._throttled_since_ns is None:
-            self._throttled_since_ns = now_ns
-        if now_ns - self._throttled_since_ns >= settings.give_up_ns:
+        if self._throttled.again_ns(now_ns) >= settings.give_up_ns:
             return [Hold(self.hold_until_ns), *self._stopped_by(StopReason.THROTTLED, reply)]
         return [Hold(self.hold_until_ns)]
 

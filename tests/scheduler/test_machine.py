@@ -8,6 +8,7 @@ import pytest
 
 from fleetops.model import NS_PER_S, OPERATIONS, OUTCOMES, Operation, Outcome, Reason, Reply, ReplyKind, Steps
 from fleetops.policy import Policy
+from fleetops.policy.adaptive import Throttled
 from fleetops.scheduler import (
     Done,
     Effect,
@@ -46,11 +47,13 @@ def rows(*words: str, settle_s: int = 60) -> list[tuple[str, Operation, int]]:
     return [(serial, Operation(operation), settle_s * SECOND) for serial, operation in pairs]
 
 
-def scheduler(*words: str, settle_s: int = 60, progress: Progress | None = None, **policy: Any) -> Scheduler:
+def scheduler(
+    *words: str, settle_s: int = 60, progress: Progress | None = None, throttled: Throttled | None = None, **policy: Any
+) -> Scheduler:
     settings = {"retries": {"jitter": 0}, "breaker": {"failures": 0}, **policy}
     groups = settings.pop("groups", ())
     steps = Steps.of(rows(*words, settle_s=settle_s), groups)
-    return Scheduler(steps, Policy.model_validate(settings), b"run", progress)
+    return Scheduler(steps, Policy.model_validate(settings), b"run", progress, throttled=throttled)
 
 
 def fleet(devices: int) -> list[str]:
@@ -240,6 +243,19 @@ def test_any_other_answer_ends_a_streak_of_429s() -> None:
     machine.answer(0, THROTTLED, 60 * SECOND)
     machine.next(120 * SECOND)
     assert machine.answer(0, THROTTLED, 120 * SECOND) == [Hold(180 * SECOND)]
+
+
+def test_schedulers_of_one_run_count_their_429s_together() -> None:
+    shared = Throttled()
+    one = scheduler("A sync", throttling={"hold": 60, "give_up": 100}, throttled=shared)
+    other = scheduler("B sync", throttling={"hold": 60, "give_up": 100}, throttled=shared)
+    one.next(0)
+    one.answer(0, THROTTLED, 0)
+    other.next(100 * SECOND)
+    assert Stop(StopReason.THROTTLED) in other.answer(0, THROTTLED, 100 * SECOND)
+    one.next(100 * SECOND)
+    one.answer(0, ACCEPTED, 100 * SECOND)
+    assert shared.since_ns is None
 
 
 def test_a_refused_token_stops_new_sends_and_waits_for_those_in_flight() -> None:
