@@ -29,7 +29,7 @@ from fleetops.model import CODE_OF, Operation, Steps
 from fleetops.policy import Policy
 from fleetops.runner import new_run_id
 from tests.cluster.server import PostgresServer
-from tests.crash.audit import busiest_second
+from tests.crash.audit import busiest_second, read_arrivals
 from tests.crash.rig import FLEETOPS, SandboxProcess
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ _IN_FLIGHT = 8
 """Of each worker: few enough that the service's latency of 50 ms sets the pace, and not this machine's cores."""
 
 
-def campaign(devices: int, policy: Policy, base_url: str, settle_ns: int = 300 * NS_PER_S) -> NewRun:
+def campaign(devices: int, policy: Policy, base_url: str, settle_ns: int = 300 * NS_PER_S, first: int = 1) -> NewRun:
     """A run of two steps a device, with a note and a carried cell for each."""
     steps = Steps(
-        serials=[f"ZQ{number:09}" for number in range(1, devices + 1)],
+        serials=[f"ZQ{number:09}" for number in range(first, first + devices)],
         groups=(),
         device_of=array("I", (*range(devices), *range(devices))),
         operation_of=bytes([CODE_OF[Operation.SYNC]]) * devices + bytes([CODE_OF[Operation.RECONF]]) * devices,
@@ -141,34 +141,37 @@ def workers(server: PostgresServer, devices: int) -> None:
     print(f"ratio {took[2] / took[1]:.2f}")
 
 
-def rate(server: PostgresServer, devices: int) -> None:
-    """What three workers send in all of a rate that they could exceed, and in the busiest second."""
-    per_s = 100
+def rate(server: PostgresServer, devices: int, per_s: float, runs: int) -> None:
+    """What three workers send in all of a rate that they could exceed, and in the busiest second, here and there."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = ("--latency=50ms",)
         sandbox = stack.enter_context(SandboxProcess(folder / "log", devices=devices, faults=(), options=options))
-        policy = Policy.model_validate({"rate": f"{per_s}/s", "concurrency": 90})
-        new = campaign(devices, policy, sandbox.base_url, settle_ns=0)
+        policy = Policy.model_validate({"rate": f"{per_s:g}/s", "concurrency": max(90, int(per_s / 5))})
         environment = {**os.environ, "FLEETOPS_DATABASE_URL": server.url, "FLEETOPS_TOKEN": "sandbox-token"}
         command = [FLEETOPS, "worker", "--quiet"]
         procs = [
             stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)) for _ in range(3)
         ]
         time.sleep(3)
-        submit(server.url, new, queue="default", devices_per_chunk=devices // 40)
-        offer(server.url, new.facts.run_id)
+        each = devices // runs
+        for number in range(runs):
+            new = campaign(each, policy, sandbox.base_url, settle_ns=0, first=number * each + 1)
+            submit(server.url, new, queue="default", devices_per_chunk=max(1, each // 40), alongside=True)
+            offer(server.url, new.facts.run_id)
         with psycopg.connect(server.url, autocommit=True) as connection:
-            while not _ended(connection, new.facts.run_id):
+            while connection.execute("SELECT 1 FROM run WHERE ended_ns IS NULL").fetchone():
                 time.sleep(0.1)
-            rows = connection.execute("SELECT sent_ns, worker FROM attempt ORDER BY sent_ns").fetchall()
+            rows = connection.execute("SELECT sent_ns, run_id, worker FROM attempt ORDER BY sent_ns").fetchall()
         for proc in procs:
             proc.kill()
-    sent = [sent_ns for sent_ns, _ in rows]
+        arrived = sorted(arrival.at_ns for arrival in read_arrivals(sandbox.log))
+    sent = [sent_ns for sent_ns, *_ in rows]
     middle = sent[len(sent) // 20 : -len(sent) // 20]
-    shares = Counter(worker for _, worker in rows)
-    print(f"{len(middle) / ((middle[-1] - middle[0]) / NS_PER_S):.1f} operations/s at a rate of {per_s}/s")
-    print(f"{busiest_second(sent)} in the busiest second; by worker {sorted(shares.values())}")
+    print(f"{len(middle) / ((middle[-1] - middle[0]) / NS_PER_S):.1f} operations/s at a rate of {per_s:g}/s")
+    print(f"in the busiest second {busiest_second(sent)} sent, {busiest_second(arrived)} arrived")
+    for what, of in (("run", 1), ("worker", 2)):
+        print(f"by {what} {sorted(Counter(row[of] for row in rows).values())}")
 
 
 def gate(server: PostgresServer, devices: int) -> None:
@@ -194,12 +197,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("load", "workers", "rate", "copy", "gate"))
     parser.add_argument("--devices", type=int, default=500_000)
+    parser.add_argument("--rate", type=float, default=100, help="operations a second, of `rate`")
+    parser.add_argument("--runs", type=int, default=1, help="runs at once, of `rate`")
     options = parser.parse_args()
     with PostgresServer(durable=True) as server:
         server.make_template()
-        {"load": load, "workers": workers, "rate": rate, "copy": copy, "gate": gate}[options.what](
-            server, options.devices
-        )
+        if options.what == "rate":
+            rate(server, options.devices, options.rate, options.runs)
+        else:
+            {"load": load, "workers": workers, "copy": copy, "gate": gate}[options.what](server, options.devices)
     return 0
 
 

@@ -17,7 +17,7 @@ from fleetops.cluster.slots import AHEAD_NS, SPREAD_NS
 from fleetops.cluster.standing import note_events, settle, stop_run
 from fleetops.journal.clock import since_boot_ns
 from fleetops.model import NS_PER_S, ReplyKind
-from fleetops.policy.adaptive import CUT, FLOOR, RAISE_PER_S
+from fleetops.policy.adaptive import CUT, FLOOR, RAISE_PER_S, Throttled
 from fleetops.scheduler import Event, Hold, Stop, StopReason
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ _CUTS_APART_NS: Final = NS_PER_S
 _TOLD_APART_NS: Final = 60 * NS_PER_S
 _OF_THE_RUN: Final = frozenset({Event.WINDOW_OPEN, Event.WINDOW_CLOSED})
 """What each chunk sees of the run for itself, and what is on record once. All else is noted where it is decided."""
+_THROTTLED: Final = """
+UPDATE pace SET throttled_since_ns = CASE WHEN %(since_ns)s::bigint IS NOT NULL
+    THEN coalesce(throttled_since_ns, %(since_ns)s) END WHERE run_id = %(run_id)s
+"""
 _RESERVE: Final = "SELECT * FROM reserve_slots(%s, %s, %s, %s, %s, %s, %s, %s)"
 FAILURES: Final = (psycopg.Error, psycopg_pool.PoolTimeout, OSError)
 
@@ -123,6 +127,7 @@ class Campaign:
         gate: The gate that they share.
         control: What they send by.
         breaker: The breaker that they share.
+        throttled: Since when the service has answered nothing but 429, to whichever of them.
         stopped: Why nothing more of the run is sent; None while it goes on.
         task: Keeps it in step with the run.
     """
@@ -140,8 +145,9 @@ class Campaign:
         self.running: dict[int, Running] = {}
         self.gate = SharedGate(clock.now_ns, alive, self._demand)
         self.gate.most_in_flight = row.policy.concurrency
-        self.gate.set_rate(row.policy.rate.per_s)
+        self.gate.set_rate(row.policy.rate.per_s, row.policy.rate.per_s)
         self.breaker = SharedBreaker(row.policy.breaker, has_answered=row.has_answered)
+        self.throttled = Throttled()
         self.control = BoundedControl(control, self.gate)
         self.client = control
         self.task: asyncio.Task[None] | None = None
@@ -149,6 +155,7 @@ class Campaign:
         self._clock = clock
         self._stop_soon: tuple[StopReason, str] | None = None
         self._cut_soon = False
+        self._throttled_since_ns: int | None = None
         self._events: list[tuple[Event, str]] = []
         self._judge_soon = False
         self._judged_s = 0.0
@@ -238,6 +245,10 @@ class Campaign:
         if self._cut_soon:
             await connection.execute("SELECT cut_rate(%s, %s, %s, %s)", (run_id, CUT, FLOOR, _CUTS_APART_NS))
             self._cut_soon = False
+        if self.throttled.since_ns != self._throttled_since_ns:
+            since_ns = self.throttled.since_ns
+            await connection.execute(_THROTTLED, {"run_id": run_id, "since_ns": since_ns})
+            self._throttled_since_ns = since_ns
         if self.breaker.news:
             await self._tell_outage(connection)
         if self._events:
@@ -249,21 +260,21 @@ class Campaign:
         run_id = self.row.run_id
         if since_ns is None:
             cursor = await connection.execute(
-                "UPDATE gate SET outage_since_ns = NULL, outage_until_ns = NULL "
+                "UPDATE pace SET outage_since_ns = NULL, outage_until_ns = NULL "
                 "WHERE run_id = %s AND outage_since_ns IS NOT NULL",
                 (run_id,),
             )
             event = Event.OUTAGE_OVER
         else:
             cursor = await connection.execute(
-                "UPDATE gate SET outage_since_ns = %s, outage_until_ns = %s "
+                "UPDATE pace SET outage_since_ns = %s, outage_until_ns = %s "
                 "WHERE run_id = %s AND outage_since_ns IS NULL",
                 (since_ns, until_ns, run_id),
             )
             event = Event.OUTAGE
             if not cursor.rowcount:
                 await connection.execute(
-                    "UPDATE gate SET outage_until_ns = greatest(outage_until_ns, %s) WHERE run_id = %s",
+                    "UPDATE pace SET outage_until_ns = greatest(outage_until_ns, %s) WHERE run_id = %s",
                     (until_ns, run_id),
                 )
         self.breaker.news = False
@@ -279,14 +290,14 @@ class Campaign:
         row: Any = await cursor.fetchone()
         self._clock.measured(asked_ns, row.at_ns, since_boot_ns())
         self._follow(row)
-        if row.granted:
-            self.gate.granted(row.first_ns, row.granted, row.interval_ns, row.at_ns)
-        return int(row.granted)
+        if row.moments:
+            self.gate.granted(row.moments, row.at_ns)
+        return len(row.moments)
 
     def _follow(self, row: Any) -> None:
         """Have the chunks be as the run is."""
         gate = self.gate
-        gate.set_rate(row.per_s)
+        gate.set_rate(row.per_s, row.gate_per_s)
         gate.hold(row.hold_ns)
         share = max(1, self.row.policy.concurrency // max(1, row.workers))
         if share != gate.most_in_flight:
@@ -294,6 +305,8 @@ class Campaign:
             gate.look_again()
         if row.stop_reason is not None or row.ended:
             self._stop_here(StopReason(row.stop_reason or StopReason.INTERRUPTED), row.stop_detail)
+        if self.throttled.since_ns == self._throttled_since_ns:
+            self.throttled.since_ns = self._throttled_since_ns = row.throttled_since_ns
         news = self.breaker.adopt(row.outage_since_ns, row.outage_until_ns, self._clock.now_ns())
         if row.paused is not self._paused:
             self._paused = row.paused

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.cluster.database import connected, no_such_run
 from fleetops.cluster.rules import Tally, totals
-from fleetops.cluster.submit import starts_ns
+from fleetops.cluster.submit import MAKE_GATE, starts_ns
 from fleetops.errors import RunBusyError, UsageError
 from fleetops.journal import Action, Heard
 from fleetops.model import OPERATIONS
@@ -82,9 +82,7 @@ def ask(url: str, run_id: str, action: Action, argument: str = "") -> Heard:
                     _end(connection, run_id, drive)
             case Action.RATE:
                 per_s = parse_rate(argument).per_s
-                connection.execute(
-                    "UPDATE gate SET asked_per_s = %s, per_s = %s WHERE run_id = %s", (per_s, per_s, run_id)
-                )
+                connection.execute("UPDATE pace SET asked_per_s = %s WHERE run_id = %s", (per_s, run_id))
                 _note(connection, run_id, drive, Event.RATE, f"{per_s:g}/s")
             case _:
                 heard = Heard.NO_CHANGE
@@ -168,7 +166,7 @@ def resume(
         ).fetchone()
         if other is not None and not alongside:
             raise RunBusyError(
-                f"run {other[0]} is live on the same control plane: two runs add up their rates",
+                f"run {other[0]} is live on the same control plane: the two would share one rate",
                 hint=f"wait for it (`fleetops status {other[0]} --watch`), or run `--alongside` it",
             )
         _change_settle(connection, run_id, before, policy)
@@ -195,10 +193,11 @@ def resume(
         )
         connection.execute("UPDATE chunk SET state = 'open' WHERE run_id = %s AND state = 'shut'", (run_id,))
         connection.execute(
-            "UPDATE gate SET asked_per_s = %s, per_s = %s, burst = %s, outage_since_ns = NULL, outage_until_ns = NULL "
-            "WHERE run_id = %s",
-            (policy.rate.per_s, policy.rate.per_s, policy.burst, run_id),
+            "UPDATE pace SET asked_per_s = %s, burst = %s, outage_since_ns = NULL, outage_until_ns = NULL, "
+            "throttled_since_ns = NULL WHERE run_id = %s",
+            (policy.rate.per_s, policy.burst, run_id),
         )
+        connection.execute(MAKE_GATE, (url_now,))
         connection.execute(
             "INSERT INTO drive (run_id, drive, version, started_ns, policy) VALUES (%s, %s, %s, %s, %s)",
             (run_id, drive + 1, __version__, now_ns, policy.to_json()),

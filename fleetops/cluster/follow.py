@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 _EVERY_S: Final = 1.0
 _LOOK: Final = """
-SELECT r.ended_ns IS NOT NULL, r.steps, r.paused, r.stop_reason, r.starts_ns > now_ns(), r.wave, r.waves, g.per_s,
+SELECT r.ended_ns IS NOT NULL, r.steps, r.paused, r.stop_reason, r.starts_ns > now_ns(), r.wave, r.waves,
+       p.asked_per_s * g.share,
        (SELECT count(*) FROM worker w WHERE w.lease_ns > now_ns() AND w.queue = r.queue),
        (SELECT count(*) FROM chunk c WHERE c.run_id = r.run_id AND c.state = 'done'),
        (SELECT count(*) FROM chunk c WHERE c.run_id = r.run_id),
        (SELECT jsonb_object_agg(outcome, steps) FROM
            (SELECT outcome, sum(steps) AS steps FROM tally t WHERE t.run_id = r.run_id GROUP BY outcome) o)
-FROM run r JOIN gate g USING (run_id) WHERE r.run_id = %s
+FROM run r JOIN pace p USING (run_id) JOIN gate g USING (base_url) WHERE r.run_id = %s
 """
 
 

@@ -1,4 +1,4 @@
-"""When a worker's next send may leave: the one rate of a run, whatever the number of its workers.
+"""When a worker's next send may leave: the one rate of a control plane, whatever the number of workers and of runs.
 
 Slots are moments, reserved in small blocks from one row in the database. Without a slot nothing is sent, so where the
 database cannot be reached, or the worker's lease is over, nothing is.
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from fleetops.cluster.slots import Slots
+from fleetops.cluster.slots import Slots, late_ns
 from fleetops.model import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _TICKET_NS: Final = NS_PER_S
 """After so long a send that took a slot's place is taken for withdrawn."""
@@ -165,15 +165,17 @@ class SharedGate:
         free = self.most_in_flight - self.in_flight - len(self._slots)
         return max(0, min(most, missing + behind, free))
 
-    def set_rate(self, per_s: float) -> None:
-        """The rate in force is another one, in operations per second."""
+    def set_rate(self, per_s: float, gate_per_s: float) -> None:
+        """The rates in force, in operations per second: the run's, and its control plane's, which others may share."""
         self.per_s = per_s
         self._slots.span_ns = max(NS_PER_S, round(NS_PER_S / per_s))
+        apart_ns = round(NS_PER_S / gate_per_s) if per_s < gate_per_s else 0
+        self._slots.late_ns = min(late_ns(gate_per_s, 0), late_ns(per_s, apart_ns))
 
-    def granted(self, first_ns: int, count: int, interval_ns: float, at_ns: int) -> None:
+    def granted(self, moments_ns: Sequence[int], at_ns: int) -> None:
         """Slots were given out."""
         self._stranded = 0
-        self._slots.add(first_ns, count, interval_ns, at_ns)
+        self._slots.add(moments_ns, at_ns)
         self.look_again()
 
     def hold(self, until_ns: int) -> None:

@@ -27,6 +27,7 @@ _ATTEMPTS: Final = (
     "SELECT step, attempt, intent_ns, sent_ns, answered_ns, kind, reason FROM attempt "
     "WHERE run_id = %s AND chunk = %s ORDER BY step, attempt"
 )
+_HOLD: Final = "SELECT hold_ns FROM run JOIN gate USING (base_url) WHERE run_id = %s"
 _GROUP_MATES: Final = """
 SELECT d.device, d.serial, d.grp,
        coalesce(max(coalesce(a.answered_ns, coalesce(a.sent_ns, a.intent_ns) + %(lost_ns)s) + s.settle_ns), 0)
@@ -96,7 +97,7 @@ async def read_chunk(connection: psycopg.AsyncConnection[Any], run_id: str, chun
     steps = await (await connection.execute(_STEPS, key)).fetchall()
     results = await (await connection.execute(_RESULTS, key)).fetchall()
     attempts = await (await connection.execute(_ATTEMPTS, key)).fetchall()
-    hold = await (await connection.execute("SELECT hold_ns FROM gate WHERE run_id = %s", (run_id,))).fetchone()
+    hold = await (await connection.execute(_HOLD, (run_id,))).fetchone()
     mates: list[Any] = []
     if policy.group_cap is not None and policy.waves is not None:
         lost_ns = longest_in_flight_ns(policy)

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from math import ceil
+from typing import TYPE_CHECKING, Final
 
 from fleetops.model import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SPREAD_NS: Final = 10_000_000
 """How much more than a second the slots of a second take: what workers use late, or read from a clock that is off, has
 room in it."""
-LATE_NS: Final = 50_000_000
-"""How late a slot may be used; then it is lost. Whatever workers do, no second carries more than the slots of a second
-and of so much more."""
+LATEST_NS: Final = 50_000_000
+"""How late a slot may be used where nothing else bounds that."""
 AHEAD_NS: Final = 5_000_000
 """How far ahead of the database's clock slots begin, since the answer has to arrive first."""
+
+
+def late_ns(per_s: float, apart_ns: int) -> int:
+    """How late a slot may be used; then it is lost.
+
+    Slots that workers use as late as they like, up to this, and then on time again, come to no more in any second than
+    the rate and one operation, or one in a hundred. Up to one a second they are a period apart all the same.
+
+    Args:
+        per_s: The rate, in operations per second.
+        apart_ns: By how much a slot itself may lie later than the rate has it.
+    """
+    if per_s <= 1:
+        return min(LATEST_NS, int(SPREAD_NS / per_s))
+    most = ceil(per_s) + max(1, int(per_s / 100))
+    room_ns = most * (NS_PER_S + SPREAD_NS) / per_s - NS_PER_S - apart_ns
+    return min(LATEST_NS, int(room_ns))
 
 
 class Slots:
@@ -25,6 +45,7 @@ class Slots:
 
     Attributes:
         span_ns: The second, or the time between two sends where that is longer.
+        late_ns: How late a slot may be used; then it is lost.
         expired: How many slots were lost.
     """
 
@@ -35,15 +56,20 @@ class Slots:
         self._sent: deque[int] = deque()
         self._told = 0
         self.span_ns = NS_PER_S
+        self.late_ns = LATEST_NS
         self.expired = 0
 
     def __len__(self) -> int:
         return len(self._free) + len(self._coming)
 
-    def add(self, first_ns: int, count: int, interval_ns: float, granted_ns: int) -> None:
-        """Take slots that were given out; the first may lie in the past where a burst is allowed."""
-        for number in range(count):
-            self._coming.append(max(first_ns + round(number * interval_ns), granted_ns + AHEAD_NS))
+    def add(self, moments_ns: Iterable[int], granted_ns: int) -> None:
+        """Take slots that were given out, in order; the first may lie in the past where a burst is allowed."""
+        new = [max(moment_ns, granted_ns + AHEAD_NS) for moment_ns in moments_ns]
+        if self._coming and new and new[0] < self._coming[-1]:
+            # What a slower run has passed over lies before what is known here.
+            self._coming = deque(sorted((*self._coming, *new)))
+        else:
+            self._coming += new
 
     def drop_until(self, moment_ns: int) -> None:
         """Give up the slots before a moment: the service asked to be left alone until then."""
@@ -80,7 +106,7 @@ class Slots:
             moment_ns = self._coming.popleft()
             self._free.append(moment_ns)
             self._lately.append(moment_ns)
-        while self._free and self._free[0] + LATE_NS < now_ns:
+        while self._free and self._free[0] + self.late_ns < now_ns:
             self._free.popleft()
             self.expired += 1
             self._told = 0

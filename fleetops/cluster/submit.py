@@ -60,6 +60,10 @@ WHERE mine.run_id = %(run_id)s AND mine.serial = due.serial
 """
 
 
+MAKE_GATE: Final = "INSERT INTO gate (base_url) VALUES (%s) ON CONFLICT DO NOTHING"
+"""A control plane that no run went to before."""
+
+
 def submit(
     url: str,
     new: NewRun,
@@ -123,7 +127,7 @@ def _refuse_others(connection: Connection, new: NewRun, *, alongside: bool) -> N
     ).fetchone()
     if row is not None and not alongside:
         raise RunBusyError(
-            f"run {row[0]} is live on the same control plane: two runs add up their rates",
+            f"run {row[0]} is live on the same control plane: the two would share one rate",
             hint=f"wait for it (`fleetops status {row[0]} --watch`), or run `--alongside` it",
         )
 
@@ -168,9 +172,9 @@ def _write(connection: Connection, new: NewRun, chunks: Sequence[Chunk], queue: 
         (run_id, __version__, now_ns, policy.to_json()),
     )
     connection.execute(
-        "INSERT INTO gate (run_id, asked_per_s, per_s, burst) VALUES (%s, %s, %s, %s)",
-        (run_id, policy.rate.per_s, policy.rate.per_s, policy.burst),
+        "INSERT INTO pace (run_id, asked_per_s, burst) VALUES (%s, %s, %s)", (run_id, policy.rate.per_s, policy.burst)
     )
+    connection.execute(MAKE_GATE, (facts.base_url,))
     _write_devices(connection, new, chunks)
     order, chunk_of = _steps_by_chunk(new, chunks)
     _copy(connection, "step", _step_lines(new, order, chunk_of))

@@ -330,6 +330,7 @@ class Worker:
             loaded.progress,
             heed_window=run.heed_window,
             breaker=breaker,
+            throttled=campaign.throttled,
         )
         kept = CampaignJournal(journal, campaign)
         runner = Runner(

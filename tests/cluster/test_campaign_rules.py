@@ -131,6 +131,24 @@ def test_a_service_that_throttles_holds_every_chunk_and_lowers_the_rate(database
     assert fleet.value("SELECT count(*) FROM attempt WHERE kind = 'throttled'") >= 1
     assert fleet.value("SELECT hold_ns FROM gate") > 0
     assert fleet.value("SELECT cut_ns FROM gate") > 0
+    assert fleet.value("SELECT throttled_since_ns IS NULL FROM pace"), "the last answer was no 429"
+
+
+def test_a_run_gives_up_on_a_service_that_throttles_whichever_chunks_were_told(database: str) -> None:
+    faults = (parse_fault("throttle=100%:1s"),)
+    with sandbox_thread(SandboxConfig(devices=200, faults=faults)) as (base_url, _):
+        fleet = Fleet(database, base_url)
+        fleet.submit(devices(20), chunk=1, throttling={"give_up": "1h"})
+        fleet.work(lambda: _an_hour_passes(fleet))
+    assert fleet.ended_as()[0] == "throttled"
+    assert fleet.outcomes() == {}
+    resume(fleet.url, RUN_ID)
+    assert fleet.value("SELECT throttled_since_ns IS NULL FROM pace")
+
+
+def _an_hour_passes(fleet: Fleet) -> None:
+    fleet.wait_for("SELECT throttled_since_ns IS NOT NULL FROM pace")
+    do(fleet.url, "UPDATE pace SET throttled_since_ns = throttled_since_ns - 3600000000000")
 
 
 def test_an_outage_is_the_services_and_costs_no_step_its_retries(database: str) -> None:
@@ -147,7 +165,7 @@ def test_an_outage_is_the_services_and_costs_no_step_its_retries(database: str) 
     events = fleet.events()
     assert events.count("outage") >= 1
     assert events.count("outage_over") in {events.count("outage"), events.count("outage") - 1}
-    assert fleet.value("SELECT outage_since_ns IS NULL FROM gate")
+    assert fleet.value("SELECT outage_since_ns IS NULL FROM pace")
 
 
 def test_an_operator_pauses_slows_and_ends_a_run_from_anywhere(fleet: Fleet) -> None:
@@ -231,4 +249,4 @@ def test_a_resumed_run_takes_its_new_settle_times_and_rate(fleet: Fleet) -> None
         ),
     )
     assert fleet.value("SELECT DISTINCT settle_ns FROM step") == 70 * MS
-    assert fleet.value("SELECT asked_per_s FROM gate") == 7
+    assert fleet.value("SELECT asked_per_s FROM pace") == 7

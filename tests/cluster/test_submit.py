@@ -48,7 +48,7 @@ def test_devices_that_are_left_out_have_their_result_already(database: str) -> N
 def test_another_live_run_on_the_control_plane_has_to_be_asked_for(database: str) -> None:
     submit(database, new_run(rows(3)), queue="default")
     other = new_run([("X", Operation.SYNC, S)], run_id=OTHER)
-    with pytest.raises(RunBusyError, match="two runs add up their rates"):
+    with pytest.raises(RunBusyError, match="the two would share one rate"):
         submit(database, other, queue="default")
     submit(database, other, queue="default", alongside=True)
     elsewhere = new_run(rows(3), run_id="20260102-030405-0002", base_url="https://other.example")
