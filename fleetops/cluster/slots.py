@@ -41,7 +41,7 @@ class Slots:
     """Slots in the order of their moments.
 
     One may be used a little late, as timers are. So that a second which begins with late ones does not carry more than
-    the rate, this worker's last second never has more sends than slots.
+    the rate, this worker's last second never has more sends than a second and what it is spread to have slots.
 
     Attributes:
         span_ns: The second, or the time between two sends where that is longer.
@@ -110,9 +110,11 @@ class Slots:
             self._free.popleft()
             self.expired += 1
             self._told = 0
-        for moments in (self._lately, self._sent):
-            while moments and moments[0] <= now_ns - self.span_ns:
-                moments.popleft()
+        while self._sent and self._sent[0] <= now_ns - self.span_ns:
+            self._sent.popleft()
+        # So much longer, the slots of a second are as many as the rate.
+        while self._lately and self._lately[0] <= now_ns - self.span_ns - SPREAD_NS:
+            self._lately.popleft()
 
     def is_free(self, now_ns: int) -> bool:
         """Whether one may be used now."""

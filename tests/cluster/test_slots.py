@@ -66,13 +66,13 @@ def test_slots_before_the_end_of_a_hold_are_given_up() -> None:
 
 def test_what_was_late_delays_what_would_make_a_second_too_full() -> None:
     slots = Slots()
-    slots.add(every(0, 25, 100.0 * MS), -AHEAD_NS)
+    slots.add(every(0, 25, 101.0 * MS), -AHEAD_NS)
     sent = []
-    for at_ms in (40, 140, 240, 340, 440, 540, 640, 740, 840, 940, 1000, 1039):
+    for at_ms in (40, 141, 242, 343, 444, 545, 646, 747, 848, 949, 1010, 1039):
         if slots.wait_ns(at_ms * MS) == 0:
             slots.take(at_ms * MS)
             sent.append(at_ms)
-    assert sent == [40, 140, 240, 340, 440, 540, 640, 740, 840, 940]
+    assert sent == [40, 141, 242, 343, 444, 545, 646, 747, 848, 949]
     assert slots.wait_ns(1039 * MS) == MS
     assert slots.wait_ns(1040 * MS) == 0
 
