@@ -19,7 +19,7 @@ from fleetops.preflight import left_out, look_up
 from fleetops.runner import Session, is_uvloop_wanted, new_run_id, run_in_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from fleetops.control import HttpControlPlane, Token
@@ -200,6 +200,7 @@ def new_run(
     skipped = dict(campaign.excluded)
     if campaign.policy.looks_before and connection is not None:
         skipped |= _look_before(campaign, connection)
+    notes = campaign.manifest.rows.note
     return NewRun(
         facts=RunFacts(
             run_id=new_run_id(),
@@ -208,12 +209,12 @@ def new_run(
             campaign=campaign.manifest.campaign,
             base_url=base_url,
             created_ns=time.time_ns(),
-            carried_columns=tuple(map(str, campaign.manifest.carried.columns)),
+            carried_columns=tuple(campaign.manifest.carried),
             plan=plan,
         ),
         policy=campaign.policy,
         steps=campaign.steps,
-        notes=campaign.manifest.rows["note"].tolist(),
+        notes=() if notes is None else notes.tolist(),
         carried=_carried(campaign.manifest),
         skipped=skipped,
     )
@@ -339,9 +340,9 @@ def _result(state: StateDir, run_id: str, reason: StopReason, detail: str) -> Ru
 
 def _carried(manifest: Manifest) -> Iterator[str] | tuple[str, ...]:
     """The cells of the carried columns by step, each row a JSON list."""
-    if manifest.carried.columns.empty:
+    if not manifest.carried:
         return ()
-    columns = (manifest.carried[name].tolist() for name in manifest.carried.columns)
+    columns = (cells.tolist() for cells in manifest.carried.values())
     return map(json.dumps, zip(*columns, strict=True))
 
 
@@ -394,8 +395,7 @@ async def _look_up(policy: Policy, connection: Connection, serials: Mapping[int,
         await control.aclose()
 
 
-def _lines(campaign: Campaign) -> Sequence[int]:
+def _lines(campaign: Campaign) -> Mapping[int, int]:
     """By device, the line of the manifest that names it first."""
     rows = campaign.manifest.rows
-    lines: list[int] = rows["line"][~rows["serial_number"].duplicated()].tolist()
-    return lines
+    return dict(zip(reversed(rows.device_of.tolist()), reversed(rows.line.tolist()), strict=True))

@@ -16,6 +16,8 @@ def main() -> None:
             reconfigure(errors="backslashreplace")
     # numpy's linear algebra is not used, and to start its threads takes a tenth of a second of processor time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # To look for plugins of pydantic in whatever is installed takes longer than to make our models.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     # What httpx imports for a command line of its own takes longer than all the rest of it.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # as the import system has it: not there
     try:

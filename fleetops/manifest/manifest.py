@@ -15,9 +15,9 @@ from fleetops.model import SERIAL_PATTERN
 from fleetops.policy.files import setting_problems
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Mapping
 
-    from fleetops.manifest.table import Table
+    from fleetops.manifest.table import Cells, Rows, Table
     from fleetops.manifest.yaml_file import Devices
 
 _STDIN: Final = "-"
@@ -35,9 +35,8 @@ class Manifest:
         digest: SHA-256 in hexadecimal of the file as it is. Where it names further files, of its digest and theirs.
         campaign: The name it gives itself, else the file's without its suffixes.
         policy: The policy inside of it, not yet merged with others; None where there is none.
-        rows: A row for each step: serial_number, operation, group (empty where none), settle_ns (-1 where none), note,
-            and line (of the file that names the device).
-        carried: The columns that are not ours, by row, as they are written.
+        rows: A row for each step.
+        carried: The columns that are not ours by their names, as they are written.
         warnings: What does not stop the campaign.
     """
 
@@ -45,8 +44,8 @@ class Manifest:
     digest: str
     campaign: str
     policy: Document | None
-    rows: pd.DataFrame
-    carried: pd.DataFrame
+    rows: Rows
+    carried: Mapping[str, Cells]
     warnings: Problems
 
 
@@ -76,7 +75,7 @@ class _Reading:
     files: dict[str, Devices] = field(default_factory=dict)
 
     def manifest(self, serial_pattern: str | None) -> Manifest:
-        from fleetops.manifest.checks import checked_rows  # noqa: PLC0415 - pandas takes a third of a second
+        from fleetops.manifest.checks import checked_rows  # noqa: PLC0415 - takes numpy
         from fleetops.manifest.serials import SerialRules  # noqa: PLC0415
 
         text = self._text(self.source)
@@ -122,7 +121,7 @@ class _Reading:
 
     def _table(self, text: bytes, document: Document | None) -> Table | None:
         if document is None:
-            from fleetops.manifest import csv_file  # noqa: PLC0415 - pandas takes a third of a second
+            from fleetops.manifest import csv_file  # noqa: PLC0415 - takes numpy
 
             return csv_file.read_table(text, self.source, self.problems)
         from fleetops.manifest import yaml_file  # noqa: PLC0415
@@ -130,7 +129,7 @@ class _Reading:
         return yaml_file.table_of(document, self.problems, self._devices)
 
     def _devices(self, name: str) -> Devices:
-        from fleetops.manifest.device_list import read_devices  # noqa: PLC0415 - pandas takes a third of a second
+        from fleetops.manifest.device_list import read_devices  # noqa: PLC0415 - takes numpy
 
         path = name if self.source == _STDIN else str(PurePath(self.source).parent / name)
         if path == _STDIN:
@@ -140,7 +139,7 @@ class _Reading:
         return self.files[path]
 
     def _policy(self, document: Document) -> Document | None:
-        values = document.values.get("policy")  # noqa: PD011 - not a frame
+        values = document.values.get("policy")
         if values is None:
             return None
         if not isinstance(values, dict):
@@ -154,14 +153,14 @@ class _Reading:
         return policy
 
     def _campaign(self, document: Document | None) -> str:
-        name: Any = document.values.get("campaign") if document else None  # noqa: PD011 - not a frame
+        name: Any = document.values.get("campaign") if document else None
         if isinstance(name, str) and name.strip():
             return name.strip()
         return "stdin" if self.source == _STDIN else PurePath(self.source).name.partition(".")[0]
 
 
 def _pattern_of(policy: Document | None) -> str:
-    pattern = policy.values.get("serial_pattern") if policy else None  # noqa: PD011 - not a frame
+    pattern = policy.values.get("serial_pattern") if policy else None
     try:
         return re.compile(pattern).pattern if isinstance(pattern, str) else SERIAL_PATTERN
     except (re.error, RecursionError, OverflowError):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from fleetops.documents import found
 from fleetops.errors import Severity
@@ -28,7 +27,7 @@ _INVISIBLE: Final = re.compile(
 )
 _ROUNDED: Final = re.compile(r"[0-9](?:[.,][0-9]+)?[eE]\+[0-9]{2,3}")
 _WITH_DECIMAL: Final = re.compile(r"[0-9]{4,}\.0")
-_LINE_OF_DIGITS: Final = re.compile(r"^[0-9]+$", re.MULTILINE)
+_DIGITS: Final = re.compile(r"[0-9]+")
 _ALL_FIT: Final = re.compile(rf"(?:{SERIAL_PATTERN}\n)*+")
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9._:\-]")
 _LONGEST: Final = 128
@@ -60,37 +59,41 @@ class SerialRules:
 
     pattern: str = SERIAL_PATTERN
 
-    def faults(self, serials: Cells) -> Iterator[Fault]:
-        """The faults of distinct serial numbers; each has at most one that is an error."""
-        text = pd.Series(serials, dtype=object)
-        # One look at all of them, each in a line of its own, spares most checks the look at each.
-        lines = "\n".join([*serials, ""])
-        fits = self._fits(text, lines)
-        empty = serials == ""
+    def faults(self, serials: Cells, lines: str) -> Iterator[Fault]:
+        """The faults of distinct serial numbers; each has at most one that is an error.
+
+        Args:
+            serials: The serial numbers.
+            lines: All of them, each in a line of its own: one look at these spares most checks the look at each.
+        """
+        fits = self._fits(serials, lines)
         rounded = np.zeros(len(serials), dtype=bool)
-        invisible = rounded.copy()
+        invisible, empty, dots = rounded.copy(), rounded.copy(), rounded.copy()
+        if not fits.all() or self.pattern != SERIAL_PATTERN:
+            empty = serials == ""
         # A look at those that do not fit is enough, unless the pattern lets through what the usual one does not.
         for at in np.flatnonzero(~fits if self.pattern == SERIAL_PATTERN else ~empty):
             invisible[at] = _INVISIBLE.search(serials[at]) is not None
             rounded[at] = _ROUNDED.fullmatch(serials[at]) is not None
-        dots = (serials == ".") | (serials == "..")
+        if ".\n" in lines:
+            dots = (serials == ".") | (serials == "..")
         yield Fault(Severity.ERROR, "empty-serial", empty, lambda _: ("there is no serial number", None))
         yield Fault(Severity.ERROR, "control-character", invisible, _say_invisible)
         yield Fault(Severity.ERROR, "spreadsheet-number", rounded, _say_rounded)
         malformed = (~fits | dots) & ~empty & ~invisible & ~rounded
         yield Fault(Severity.ERROR, "malformed-serial", malformed, self._say_malformed)
         if ".0\n" in lines:
-            yield _decimal_fault(text)
-        if _LINE_OF_DIGITS.search(lines):
-            yield from _lost_zeros(text)
+            yield _decimal_fault(serials)
+        # What is left of a line of digits without them is an empty line.
+        if b"\n\n" in b"\n" + lines.encode("utf-8", "surrogatepass").translate(None, b"0123456789"):
+            yield from _lost_zeros(serials)
         if lines not in {lines.lower(), lines.upper()}:
-            yield from _case_faults(text)
+            yield from _case_faults(serials)
 
-    def _fits(self, text: pd.Series[str], lines: str) -> Mask:
-        if self.pattern == SERIAL_PATTERN and lines.count("\n") == len(text) and _ALL_FIT.fullmatch(lines):
-            return np.ones(len(text), dtype=bool)
-        fits: Mask = text.str.fullmatch(self.pattern).to_numpy(dtype=bool)
-        return fits
+    def _fits(self, serials: Cells, lines: str) -> Mask:
+        if self.pattern == SERIAL_PATTERN and lines.count("\n") == len(serials) and _ALL_FIT.fullmatch(lines):
+            return np.ones(len(serials), dtype=bool)
+        return _matching(re.compile(self.pattern), serials)
 
     def _say_malformed(self, serial: str) -> tuple[str, str | None]:
         hint = "use 1 to 128 letters, digits and - _ . :, or set serial_pattern in the policy"
@@ -104,6 +107,11 @@ class SerialRules:
         if wrong:
             return f"{found(serial)} has {_named(wrong[0])} in it, which serial numbers do not have", hint
         return f"{found(serial)} is {len(serial):,} characters long", hint
+
+
+def _matching(pattern: re.Pattern[str], texts: Cells) -> Mask:
+    """Which texts match a pattern as a whole."""
+    return np.fromiter((pattern.fullmatch(text) is not None for text in texts), bool, len(texts))
 
 
 def _named(character: str) -> str:
@@ -122,23 +130,23 @@ def _say_rounded(serial: str) -> tuple[str, str]:
     return f"{found(serial)} is a serial number that a spreadsheet has rounded", _TEXT_COLUMN
 
 
-def _decimal_fault(text: pd.Series[str]) -> Fault:
+def _decimal_fault(serials: Cells) -> Fault:
     return Fault(
         Severity.WARNING,
         "decimal-serial",
-        text.str.fullmatch(_WITH_DECIMAL).to_numpy(dtype=bool),
+        _matching(_WITH_DECIMAL, serials),
         lambda serial: (f"{found(serial)} looks like a number that a program gave a decimal place", _TEXT_COLUMN),
     )
 
 
-def _lost_zeros(text: pd.Series[str]) -> Iterator[Fault]:
+def _lost_zeros(serials: Cells) -> Iterator[Fault]:
     """Numbers that are shorter than the others, of which most begin with 0, or nearly all have one length."""
-    numbers = text.str.fullmatch("[0-9]+").to_numpy(dtype=bool)
-    at = np.flatnonzero(numbers)
+    at = np.flatnonzero(_matching(_DIGITS, serials))
     if not len(at):
         return
-    lengths = text.iloc[at].str.len().to_numpy(dtype=np.int64)
-    zero = text.iloc[at].str.startswith("0").to_numpy(dtype=bool)
+    numbers = serials[at].tolist()
+    lengths = np.fromiter(map(len, numbers), np.int64, len(numbers))
+    zero = np.fromiter((number.startswith("0") for number in numbers), bool, len(numbers))
     counts = np.bincount(np.minimum(lengths, _LONGEST + 1))
     usual = int(counts.argmax())
     share = counts[usual] / len(at)
@@ -146,7 +154,7 @@ def _lost_zeros(text: pd.Series[str]) -> Iterator[Fault]:
     zeros_rule = share > 1 / 2 and zero[of_usual].mean() > 1 / 2
     lengths_rule = share >= _CLEAR_SHARE and counts[usual] >= _MANY
     if counts[usual] > 1 and (zeros_rule or lengths_rule):
-        lost = np.zeros(len(text), dtype=bool)
+        lost = np.zeros(len(serials), dtype=bool)
         lost[at] = ~zero & (lengths < usual) & (lengths >= usual - _MOST_LOST)
         yield Fault(
             Severity.WARNING,
@@ -159,11 +167,12 @@ def _lost_zeros(text: pd.Series[str]) -> Iterator[Fault]:
         )
 
 
-def _case_faults(text: pd.Series[str]) -> Iterator[Fault]:
-    lower = text.str.lower()
-    alike = lower.duplicated().to_numpy()
+def _case_faults(serials: Cells) -> Iterator[Fault]:
+    first: dict[str, str] = {}
+    lower = [serial.lower() for serial in serials]
+    firsts = map(first.setdefault, lower, serials)
+    alike = np.fromiter((one is not serial for one, serial in zip(firsts, serials, strict=True)), bool, len(serials))
     if alike.any():
-        first = dict(zip(lower[::-1], text[::-1], strict=True))
         yield Fault(
             Severity.WARNING,
             "serial-case",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 
 from fleetops.documents import Document, found, refusal, suggestion
 from fleetops.errors import InvalidInputError, Problem, Problems, Severity
 from fleetops.manifest.table import COLUMNS, MOST_STEPS, REQUIRED, Table, cells_of, column_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fleetops.manifest.table import Cells, Integers, Where
 
@@ -32,7 +31,7 @@ def table_of(document: Document, problems: Problems, devices_of: Callable[[str],
         devices_of: Reads the file that `devices_from` names; raises InvalidInputError.
     """
     reader = _Reader(document, problems)
-    values = document.values  # noqa: PD011 - not a frame
+    values = document.values
     reader.check_keys((), values, TOP_KEYS)
     if "steps" in values and "sequences" in values:
         reader.add(
@@ -55,7 +54,7 @@ class Devices:
     lines: Integers
     locate: Callable[[int, str], Where]
     groups: Cells | None = None
-    carried: pd.DataFrame | None = None
+    carried: Mapping[str, Cells] = field(default_factory=dict)
 
 
 class _Reader:
@@ -116,11 +115,7 @@ class _Steps:
         document = self._reader.document
         return Table(
             cells={name: cells_of([row.get(name, "") for row in rows]) for name in COLUMNS},
-            carried=pd.DataFrame(
-                {name: [row.get(name, "") for row in rows] for name in carried},
-                index=range(len(rows)),
-                dtype=str,
-            ),
+            carried={name: cells_of([row.get(name, "") for row in rows]) for name in carried},
             line=np.array([document.where(("steps", at))[0] for at in self._at], dtype=np.int64),
             locate=self._locate,
             serial_place=np.arange(len(rows)),
@@ -210,13 +205,13 @@ class _Sequences:
                 raise refusal("too-many-steps", message, document.source, *document.where(path), "split the campaign")
             if sequence.steps:
                 self._sequences.append(sequence)
-        return self._joined(steps)
+        return self._joined()
 
-    def _joined(self, steps: int) -> Table:
+    def _joined(self) -> Table:
         sequences = self._sequences
         columns: dict[str, list[Cells]] = {name: [] for name in COLUMNS}
         lines, serial_places, operation_places = ([np.empty(0, dtype=np.int64)] for _ in range(3))
-        carried: list[pd.DataFrame] = []
+        carried: list[Mapping[str, Cells]] = []
         devices = operations = 0
         for sequence in sequences:
             count = len(sequence.devices.serials)
@@ -234,12 +229,11 @@ class _Sequences:
                 sequence.by_operation(range(operations, operations + len(sequence.operations)), np.int64)
             )
             devices, operations = devices + count, operations + len(sequence.operations)
-            others = sequence.devices.carried
-            carried.append(pd.DataFrame(index=range(sequence.steps)) if others is None else _repeated(others, sequence))
+            carried.append({name: sequence.by_row(cells) for name, cells in sequence.devices.carried.items()})
         first_rows = np.cumsum([0, *(sequence.steps for sequence in sequences)])
         return Table(
             cells={name: np.concatenate(parts) if parts else cells_of([]) for name, parts in columns.items()},
-            carried=_stacked(carried, steps),
+            carried=_stacked(carried, first_rows),
             line=np.concatenate(lines),
             locate=lambda row, column: self._locate(first_rows, row, column),
             serial_place=np.concatenate(serial_places),
@@ -323,12 +317,11 @@ def _at(problems: Problems, source: str, where: tuple[int | None, int | None]) -
     return Problems(placed, problems.counts)
 
 
-def _repeated(carried: pd.DataFrame, sequence: _Sequence) -> pd.DataFrame:
-    repeated: pd.DataFrame = carried.iloc[sequence.by_row(np.arange(len(carried)))]
-    return repeated
-
-
-def _stacked(parts: list[pd.DataFrame], steps: int) -> pd.DataFrame:
-    if all(part.empty for part in parts):
-        return pd.DataFrame(index=range(steps))
-    return pd.concat(parts, ignore_index=True).fillna("").astype(str)
+def _stacked(parts: Sequence[Mapping[str, Cells]], first_rows: Integers) -> dict[str, Cells]:
+    """The columns of all parts, each from its first row on; empty where a part has no such column."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    stacked = {name: np.full(first_rows[-1], "", dtype=object) for name in names}
+    for part, first, end in zip(parts, first_rows[:-1], first_rows[1:], strict=True):
+        for name, cells in part.items():
+            stacked[name][first:end] = cells
+    return stacked

@@ -8,6 +8,7 @@ from fleetops.errors import Problem, Problems, Severity
 from fleetops.manifest.checks import checked_rows
 from fleetops.manifest.csv_file import read_table
 from fleetops.manifest.serials import SerialRules
+from tests.manifest.frames import frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def check(text: str) -> tuple[pd.DataFrame, Problems]:
     problems = Problems()
     table = read_table(text.encode(), "m.csv", problems)
-    return checked_rows(table, SerialRules(), problems), problems
+    return frame_of(checked_rows(table, SerialRules(), problems)), problems
 
 
 def listed(*rows: str, header: str = "serial,op,group,settle") -> list[Problem]:

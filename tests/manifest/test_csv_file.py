@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from fleetops.errors import InvalidInputError, Problem, Problems
 from fleetops.manifest import csv_file
 from fleetops.manifest.csv_file import read_table
+from tests.manifest.frames import lists_of
 
 if TYPE_CHECKING:
     from fleetops.manifest.table import Table
@@ -55,7 +57,7 @@ def test_delimiters_and_line_ends_are_found(delimiter: str, end: str) -> None:
 def test_a_quoted_header_does_not_mislead_the_search_for_the_delimiter() -> None:
     rows = table('"a, b, c, d, e";serial;op\nx;A1;sync\n')
     assert list(rows.cells["serial_number"]) == ["A1"]
-    assert list(rows.carried.columns) == ["a, b, c, d, e"]
+    assert list(rows.carried) == ["a, b, c, d, e"]
 
 
 @pytest.mark.parametrize("header", ["serial_number,operation", " Serial Number , OPERATION ", "serial,op", "SERIAL,Op"])
@@ -69,7 +71,7 @@ def test_a_spreadsheets_sep_line_is_taken_at_its_word() -> None:
 
 def test_other_columns_are_carried_untouched() -> None:
     carried = table('Site, serial,op,NA\n" x ",A1,sync,NULL\n,A2,sync,007\n').carried
-    assert carried.to_dict("list") == {"Site": [" x ", ""], "NA": ["NULL", "007"]}
+    assert lists_of(carried) == {"Site": [" x ", ""], "NA": ["NULL", "007"]}
 
 
 def test_lines_are_physical_also_after_quoted_line_ends_and_blank_lines() -> None:
@@ -149,7 +151,7 @@ def test_a_misspelt_column_is_recognised() -> None:
 
 
 def test_an_unnamed_column_without_text_is_left_out() -> None:
-    assert list(table("serial,op,,\nA,sync,,\n").carried.columns) == []
+    assert list(table("serial,op,,\nA,sync,,\n").carried) == []
 
 
 def test_more_lines_than_a_campaign_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +171,44 @@ def test_rows_are_found_across_pieces_of_the_search(monkeypatch: pytest.MonkeyPa
     assert serials(text) == [f"A{at}" for at in range(50)]
 
 
+def test_rows_are_split_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_file, "_ROWS", 7)
+    monkeypatch.setattr(csv_file, "_OFTEN", 3)
+    lines = [f"A{at},{'sync' if at % 3 else chr(34) + 're,conf' + chr(34)}\n" for at in range(50)]
+    rows = table("serial,op\n" + "\n".join(lines))
+    assert list(rows.cells["serial_number"]) == [f"A{at}" for at in range(50)]
+    assert list(rows.cells["operation"]) == ["sync" if at % 3 else "re,conf" for at in range(50)]
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_a_single_column_is_read(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_file, "_MANY_CELLS", few)
+    rows = read_table(b'serial\nA1\n\n"A2"\nA3', "m.csv", Problems(), required=("serial_number",))
+    assert list(rows.cells["serial_number"]) == ["A1", "A2", "A3"]
+
+
+def test_what_is_not_split_as_expected_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_file, "_split_rows", lambda text, _: text.split())
+    assert refused("serial,op\nA1,sync\n")[0].code == "bad-csv"
+
+
+def test_a_blank_line_does_no_harm_where_the_last_line_has_no_end() -> None:
+    assert serials("serial,op\nA1,sync\n\nA2,sync") == ["A1", "A2"]
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_a_byte_order_mark_in_a_cell_is_text(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_file, "_MANY_CELLS", few)
+    assert serials("serial,op\n\ufeffA1,sync\n") == ["\ufeffA1"]
+
+
+def test_a_quoted_cell_may_be_long_and_leaves_the_limit_of_the_csv_module_as_it_is() -> None:
+    limit = csv.field_size_limit()
+    text = "x\n" * limit
+    assert list(table(f'serial,op,note\nA1,sync,"{text}"\n').cells["note"]) == [text]
+    assert csv.field_size_limit() == limit
+
+
 _cells = st.text(st.sampled_from('ab,;\t"\n\r é'), max_size=6)
 
 
@@ -182,14 +222,19 @@ def _written(cell: str) -> str:
     st.sampled_from(",;\t"),
     st.sampled_from(["\n", "\r\n", "\r"]),
     st.booleans(),
+    st.sampled_from([0, 10**6]),
 )
-def test_what_is_written_is_read_back(rows: list[tuple[str, str]], delimiter: str, end: str, last: bool) -> None:
+def test_what_is_written_is_read_back(
+    rows: list[tuple[str, str]], delimiter: str, end: str, last: bool, few: int
+) -> None:
     text, lines = delimiter.join(["serial", "op", "x"]), []
     for row in rows:
         text += end
         lines.append(text.count("\n") + text.count("\r") - text.count("\r\n") + 1)
         text += delimiter.join(["A", *map(_written, row)])
-    table_read = table(text + end * last)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_file, "_MANY_CELLS", few)
+        table_read = table(text + end * last)
     assert list(table_read.cells["operation"]) == [operation for operation, _ in rows]
     assert list(table_read.carried["x"]) == [other for _, other in rows]
     assert list(table_read.line) == lines

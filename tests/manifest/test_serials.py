@@ -16,7 +16,7 @@ def faults(*serials: str, pattern: str | None = None) -> dict[str, list[str]]:
 
 
 def _all(rules: SerialRules, *serials: str) -> list[Fault]:
-    return list(rules.faults(cells_of(list(serials))))
+    return list(rules.faults(cells_of(list(serials)), "\n".join([*serials, ""])))
 
 
 def said(serial: str, *others: str, pattern: str | None = None) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ import pytest
 
 from fleetops.errors import InvalidInputError, Problem
 from fleetops.manifest import Manifest, read_manifest, yaml_file
+from tests.manifest.frames import frame_of, lists_of
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def read(path: Path, text: str) -> Manifest:
 
 
 def steps(path: Path, text: str) -> list[tuple[str, str]]:
-    rows = read(path, text).rows
+    rows = frame_of(read(path, text).rows)
     return list(zip(rows["serial_number"], rows["operation"], strict=True))
 
 
@@ -41,7 +42,7 @@ def test_steps_are_rows_with_other_keys_carried(path: Path) -> None:
         "  - Serial: 1e5\n    op: REBOOT\n    group: ~\n    note: 'null'\n"
     )
     manifest = read(path, text)
-    assert manifest.rows.to_dict("list") == {
+    assert frame_of(manifest.rows).to_dict("list") == {
         "serial_number": ["00123456", "1e5"],
         "operation": ["sync", "reboot"],
         "group": ["", ""],
@@ -49,7 +50,7 @@ def test_steps_are_rows_with_other_keys_carried(path: Path) -> None:
         "note": ["", "null"],
         "line": [2, 3],
     }
-    assert manifest.carried.to_dict("list") == {"rack": ["007", ""]}
+    assert lists_of(manifest.carried) == {"rack": ["007", ""]}
 
 
 def test_sequences_go_device_by_device(path: Path) -> None:
@@ -63,7 +64,7 @@ sequences:
   - devices: A3
     operations: sync
 """
-    rows = read(path, text).rows
+    rows = frame_of(read(path, text).rows)
     assert rows["serial_number"].tolist() == ["A1"] * 3 + ["A2"] * 3 + ["A3"]
     assert rows["operation"].tolist() == ["factory", "sync", "reconf"] * 2 + ["sync"]
     assert [settle // 10**9 for settle in rows["settle_ns"]] == [60, 300, 60, 60, 300, 60, -1]
@@ -82,15 +83,15 @@ def test_devices_may_come_from_a_csv_file_with_groups_and_other_columns(path: Pa
     manifest = read(
         path, "sequences: [{devices_from: returned.csv, operations: [sync, reboot]}, {devices: Z, operations: sync}]"
     )
-    assert manifest.rows["serial_number"].tolist() == ["A1", "A1", "A2", "A2", "Z"]
-    assert manifest.rows["group"].tolist() == ["n1", "n1", "", "", ""]
-    assert manifest.rows["line"].tolist() == [2, 2, 3, 3, 1]
-    assert manifest.carried.to_dict("list") == {"site": ["x", "x", "y", "y", ""]}
+    assert frame_of(manifest.rows)["serial_number"].tolist() == ["A1", "A1", "A2", "A2", "Z"]
+    assert frame_of(manifest.rows)["group"].tolist() == ["n1", "n1", "", "", ""]
+    assert frame_of(manifest.rows)["line"].tolist() == [2, 2, 3, 3, 1]
+    assert lists_of(manifest.carried) == {"site": ["x", "x", "y", "y", ""]}
 
 
 def test_devices_may_come_from_a_plain_list(path: Path) -> None:
     (path.parent / "list.txt").write_bytes(gzip.compress(b"A1\r\n\r\nA2\r\n"))
-    rows = read(path, "sequences: [{devices_from: list.txt, operations: [sync]}]").rows
+    rows = frame_of(read(path, "sequences: [{devices_from: list.txt, operations: [sync]}]").rows)
     assert rows["serial_number"].tolist() == ["A1", "A2"]
     assert rows["line"].tolist() == [1, 3]
 

@@ -13,6 +13,7 @@ from fleetops.manifest import read_manifest
 from fleetops.model import CODE_OF, Operation, Outcome, Steps
 from fleetops.report.formats.manifest_file import write_manifest
 from fleetops.scheduler import StopReason
+from tests.manifest.frames import frame_of
 from tests.report.journals import T0, Made, S, make_journal, rows
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ def test_what_is_left_of_a_run_reads_as_a_manifest(tmp_path: Path) -> None:
     path = tmp_path / "again.csv"
     path.write_text(written(made, [Outcome.FAILED, Outcome.NOT_STARTED]), encoding="utf-8", newline="")
     again = read_manifest(str(path))
-    assert again.rows["serial_number"].tolist() == ["-AB1", "AB3"]
-    assert again.rows["operation"].tolist() == ["sync", "sync"]
-    assert again.rows["group"].tolist() == ["olt-1", "olt-2"]
-    assert again.rows["settle_ns"].tolist() == [-1, 0]
-    assert again.rows["note"].tolist() == ["one", 'three, "3"\nand more']
-    assert list(again.carried.columns) == ["site", "outcome"]
+    rows_again = frame_of(again.rows)
+    assert rows_again["serial_number"].tolist() == ["-AB1", "AB3"]
+    assert rows_again["operation"].tolist() == ["sync", "sync"]
+    assert rows_again["group"].tolist() == ["olt-1", "olt-2"]
+    assert rows_again["settle_ns"].tolist() == [-1, 0]
+    assert rows_again["note"].tolist() == ["one", 'three, "3"\nand more']
+    assert list(again.carried) == ["site", "outcome"]
     assert again.carried["outcome"].tolist() == ["x", "'=z"]
 
 
