@@ -353,7 +353,9 @@ class Scheduler:
         device, kind = self._steps.device_of[step], reply.kind
         if kind.may_have_run:
             trouble.may_have_run = reply.reason
-        service_down = kind in _NOT_ANSWERED and self._blame_service(step, now_ns)
+        # That a process of ours died with requests under way says nothing of the service.
+        telling = kind in _NOT_ANSWERED and reply.reason is not Reason.CRASHED
+        service_down = telling and self._blame_service(step, now_ns)
         given_up = self._stopped_by(StopReason.OUTAGE, reply) if self._breaker.gives_up(now_ns) else []
         if not self._repeatable(step, kind):
             return [*self._give_up(step, trouble, reply, now_ns), *given_up]

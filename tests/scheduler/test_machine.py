@@ -674,6 +674,20 @@ def test_lost_attempts_are_in_flight_until_they_are_accounted_for() -> None:
     assert machine.next(SECOND) == Send(1, 2)
 
 
+def test_attempts_that_a_crash_left_say_nothing_of_the_service() -> None:
+    names = [f"{number}" for number in range(12)]
+    progress = Progress(
+        outcomes=bytes([0] * 12 + [CODE[Outcome.ACCEPTED], 0]),
+        troubles={step: Trouble() for step in range(12)},
+        lost=range(12),
+    )
+    machine = scheduler(*(f"{name} reboot" for name in (*names, "A", "B")), progress=progress)
+    for step in range(12):
+        machine.answer(step, Reply(ReplyKind.MAYBE, Reason.CRASHED), 0)
+    assert machine.take_notices() == []
+    assert machine.next(0) == Send(13, 1)
+
+
 @pytest.mark.parametrize("on_failure", ["skip_rest", "continue"])
 def test_a_lost_step_waits_until_its_device_has_settled_from_another_run(on_failure: str) -> None:
     progress = Progress(troubles={0: Trouble(), 1: Trouble()}, lost=[0, 1], not_before_ns=dict.fromkeys((0, 1), 10**12))
