@@ -307,7 +307,8 @@ def finished(run_id: str, state: StateDir) -> RunResult | None:
         JournalError: The journal is damaged.
     """
     with RunView.open(state, run_id) as view:
-        if view.live or view.outcomes[Outcome.NOT_STARTED] or _has_open_steps(view) or view.unconfirmed:
+        # Whether steps are open is known at once, unlike what they all have come to.
+        if view.live or _has_open_steps(view) or view.outcomes[Outcome.NOT_STARTED] or view.unconfirmed:
             return None
         return RunResult(run_id, None, "", view.exit_code(), view.outcomes)
 

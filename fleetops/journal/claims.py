@@ -12,7 +12,7 @@ from fleetops.policy.pacing import longest_attempt_ns
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from fleetops.journal.clock import RunClock
@@ -25,7 +25,7 @@ def claim_devices(
     state: StateDir,
     run_id: str,
     base_url: str,
-    devices: Mapping[str, int],
+    devices: Callable[[], Mapping[str, int]],
     clock: RunClock,
     *,
     now_ns: int,
@@ -37,7 +37,8 @@ def claim_devices(
         state: Where the runs are.
         run_id: The run that asks, which does not stand in its own way.
         base_url: Its control plane; devices of other control planes are other devices.
-        devices: Serial number to device, of the devices that it has yet to do something on.
+        devices: Gives serial number to device, of the devices that it has yet to do something on; called where
+            another run has to do with this one, which is seldom.
         clock: Its clock.
         now_ns: The time now.
         alongside: Whether other runs may be live on the same control plane, as long as they hold none of the devices.
@@ -60,7 +61,7 @@ def claim_devices(
                 if read_facts(connection).base_url != base_url:
                     continue
                 if live:
-                    _refuse_shared(other, connection, devices)
+                    _refuse_shared(other, connection, devices())
                     if not alongside:
                         raise _also_live(other)
                 if live or _may_still_settle(connection, clock, now_ns):
@@ -122,14 +123,15 @@ def _may_still_settle(connection: sqlite3.Connection, clock: RunClock, now_ns: i
 def _take_later(
     not_before_ns: dict[int, int],
     connection: sqlite3.Connection,
-    devices: Mapping[str, int],
+    devices: Callable[[], Mapping[str, int]],
     clock: RunClock,
     now_ns: int,
 ) -> None:
     theirs = settling_devices(connection, clock, now_ns=now_ns).after_any_ns
     if not theirs:
         return
+    wanted = devices()
     for device, serial in connection.execute("SELECT device, serial FROM device"):
-        mine = devices.get(serial)
+        mine = wanted.get(serial)
         if mine is not None and device in theirs:
             not_before_ns[mine] = max(not_before_ns.get(mine, 0), theirs[device])

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from array import array
 from dataclasses import asdict
-from itertools import repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from fleetops.errors import JournalError, UsageError
@@ -21,10 +21,11 @@ from fleetops.policy import Policy
 from fleetops.policy.exclusion import excluded
 from fleetops.policy.pacing import longest_attempt_ns
 from fleetops.scheduler import Progress, StopReason, Trouble
+from fleetops.scheduler.progress import finished_steps_matter
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from fleetops.journal.clock import RunClock
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from fleetops.journal.state import RunLock
 
 _BUSY_S: Final = 30.0
+_FEW_ROWS: Final = 500
+_NOT_ALIKE: Final = "SELECT EXISTS (SELECT 1 FROM step WHERE device <> step OR settle_ns <> ? OR operation <> ?)"
+"""Whether the steps are anything else than one for each device, the same on all."""
 _COUNTS_AS_FAILURE: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
 
 
@@ -293,15 +297,12 @@ class RunStore:
         if base_url is not None:
             self._write_fact("base_url", json.dumps(base_url))
         for operation in OPERATIONS:
-            self._connection.execute(
-                "UPDATE step SET settle_ns = :after WHERE operation = :operation AND settle_ns = :before "
-                "AND settle_ns <> :after",
-                {
-                    "operation": operation,
-                    "before": before.settle.after_ns(operation),
-                    "after": policy.settle.after_ns(operation),
-                },
-            )
+            before_ns, after_ns = before.settle.after_ns(operation), policy.settle.after_ns(operation)
+            if before_ns != after_ns:
+                self._connection.execute(
+                    "UPDATE step SET settle_ns = ? WHERE operation = ? AND settle_ns = ?",
+                    (after_ns, operation, before_ns),
+                )
         longest_ns = self._connection.execute("SELECT coalesce(max(settle_ns), 0) FROM step").fetchone()[0]
         self._write_fact("longest_settle_ns", str(longest_ns))
         if (policy.allow, policy.deny) != (before.allow, before.deny):
@@ -376,31 +377,48 @@ class RunStore:
         return Policy.from_json(row[0])
 
     def _steps(self) -> Steps:
-        devices = self._connection.execute("SELECT serial, grp FROM device ORDER BY device").fetchall()
-        groups = [grp for _, grp in devices]
-        device_of, settle_ns_of, operations = array("I"), array("q"), bytearray()
+        execute = self._connection.execute
+        # No more rows than a few are ever held: the garbage collector would go through all of them time and again.
+        serials = list(chain.from_iterable(execute("SELECT serial FROM device ORDER BY device")))
+        groups: Sequence[str] = ()
+        if execute("SELECT EXISTS (SELECT 1 FROM device WHERE grp <> '')").fetchone()[0]:
+            groups = list(chain.from_iterable(execute("SELECT grp FROM device ORDER BY device")))
         codes = {operation.value: code for operation, code in CODE_OF.items()}
-        rows = self._connection.execute("SELECT device, settle_ns, operation FROM step ORDER BY step")
-        while chunk := rows.fetchmany(50_000):
+        count = execute("SELECT count(*) FROM step").fetchone()[0]
+        alike = execute("SELECT settle_ns, operation FROM step LIMIT 1").fetchone()
+        if alike is None or not execute(_NOT_ALIKE, alike).fetchone()[0]:
+            settle_ns, name = alike or (0, OPERATIONS[0].value)
+            return Steps(
+                serials, groups, array("I", range(count)), bytes([codes[name]]) * count, array("q", [settle_ns]) * count
+            )
+        device_of, settle_ns_of, operations = array("I"), array("q"), bytearray()
+        rows = execute("SELECT device, settle_ns, operation FROM step ORDER BY step")
+        while chunk := rows.fetchmany(_FEW_ROWS):
             of_device, settle_ns, names = zip(*chunk, strict=True)
             device_of.extend(of_device)
             settle_ns_of.extend(settle_ns)
             operations.extend(map(codes.__getitem__, names))
-        return Steps(
-            serials=[serial for serial, _ in devices],
-            groups=groups if any(groups) else (),
-            device_of=device_of,
-            operation_of=bytes(operations),
-            settle_ns_of=settle_ns_of,
-        )
+        return Steps(serials, groups, device_of, bytes(operations), settle_ns_of)
+
+    def _outcomes(self, steps: int) -> bytearray:
+        """As `Progress.outcomes`. Nearly always, either few steps have one or few have another than `accepted`."""
+        code_of: dict[str | None, int] = {outcome.value: code for code, outcome in enumerate(OUTCOMES, start=1)}
+        code_of[None] = 0
+        most, query = None, "SELECT step, outcome FROM result"
+        if 2 * self._connection.execute("SELECT count(*) FROM result").fetchone()[0] > steps:
+            most = Outcome.ACCEPTED.value
+            query = "SELECT step, outcome FROM step LEFT JOIN result USING (step) WHERE outcome IS NOT 'accepted'"
+        outcomes = bytearray([code_of[most]]) * steps
+        for step, outcome in self._connection.execute(query):
+            outcomes[step] = code_of[outcome]
+        return outcomes
 
     def _progress(self, steps: Steps, now_ns: int) -> Progress:
-        code_of = {outcome.value: code for code, outcome in enumerate(OUTCOMES, start=1)}
-        outcomes = bytearray(len(steps))
-        for step, outcome in self._connection.execute("SELECT step, outcome FROM result"):
-            outcomes[step] = code_of[outcome]
+        outcomes = self._outcomes(len(steps))
         troubles, lost = self._troubles(now_ns)
-        settling = settling_devices(self._connection, self._clock, now_ns=now_ns)
+        settling = settling_devices(
+            self._connection, self._clock, now_ns=now_ns, finished=finished_steps_matter(steps, self._policy())
+        )
         return Progress(
             outcomes=outcomes,
             troubles=troubles,
@@ -501,13 +519,16 @@ class Settling(NamedTuple):
     after_any_ns: dict[int, int]
 
 
-def settling_devices(connection: sqlite3.Connection, clock: RunClock, *, now_ns: int) -> Settling:
+def settling_devices(
+    connection: sqlite3.Connection, clock: RunClock, *, now_ns: int, finished: bool = True
+) -> Settling:
     """The devices of a journal that still settle.
 
     Args:
         connection: The journal, of this run or of another.
         clock: The clock whose terms the times are wanted in.
         now_ns: The time now.
+        finished: Whether steps that have their outcome count.
     """
     frames: dict[int, tuple[int, int]] = {}
     for process, boot, wall_minus_boot_ns, policy_json in connection.execute(
@@ -518,19 +539,23 @@ def settling_devices(connection: sqlite3.Connection, clock: RunClock, *, now_ns:
     settling = Settling({}, {})
     # Coarse, so that one pass over the attempts does for all processes: settled in the terms of whichever of them.
     settled_ns = now_ns - max((shift_ns + lost_ns for shift_ns, lost_ns in frames.values()), default=0)
+    longest_settle_ns = int(connection.execute("SELECT value FROM run WHERE key = 'longest_settle_ns'").fetchone()[0])
     rows = connection.execute(
         "SELECT s.device, s.settle_ns, a.process, a.answered_ns, coalesce(a.sent_ns, a.intent_ns) AS left_ns, "
         "r.step IS NOT NULL FROM attempt a CROSS JOIN step s USING (step) LEFT JOIN result r USING (step) "
         "WHERE (a.kind IS NULL OR a.kind IN ('accepted', 'maybe', 'bad_reply')) "
+        # What is known of the attempt alone comes first, and spares most of them the look at their steps.
+        "AND (? OR a.step NOT IN (SELECT step FROM result)) "
+        "AND coalesce(a.answered_ns, a.sent_ns, a.intent_ns) > ? "
         "AND coalesce(a.answered_ns, a.sent_ns, a.intent_ns) + s.settle_ns > ?",
-        (settled_ns,),
+        (finished, settled_ns - longest_settle_ns, settled_ns),
     )
-    for device, settle_ns, process, answered_ns, left_ns, finished in rows:
+    for device, settle_ns, process, answered_ns, left_ns, has_outcome in rows:
         shift_ns, lost_ns = frames[process]
         over_ns = (left_ns + lost_ns if answered_ns is None else answered_ns) + shift_ns
         if over_ns + settle_ns > now_ns:
             due_ns = min(over_ns, now_ns) + settle_ns
-            for due in settling if finished else settling[1:]:
+            for due in settling if has_outcome else settling[1:]:
                 due[device] = max(due.get(device, 0), due_ns)
     return settling
 

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
@@ -90,10 +91,14 @@ class Session:
             clock = RunClock()
             with state.claiming():
                 now_ns = clock.now_ns()
-                serials = enumerate(new.steps.serials)
-                devices = {serial: device for device, serial in serials if device not in new.skipped}
                 settling = claim_devices(
-                    state, run_id, new.facts.base_url, devices, clock, now_ns=now_ns, alongside=alongside
+                    state,
+                    run_id,
+                    new.facts.base_url,
+                    cache(lambda: _wanted_devices(new)),
+                    clock,
+                    now_ns=now_ns,
+                    alongside=alongside,
                 )
                 lock = state.lock_run(run_id)
                 try:
@@ -152,7 +157,7 @@ class Session:
                         state,
                         run_id,
                         loaded.facts.base_url,
-                        _unfinished_devices(loaded),
+                        cache(lambda: _unfinished_devices(loaded)),
                         clock,
                         now_ns=clock.now_ns(),
                         alongside=alongside,
@@ -302,6 +307,10 @@ def _settling_also(loaded: Loaded, settling: Mapping[int, int]) -> Loaded:
         rest[device] = max(rest.get(device, 0), due_ns)
         disturbed[device] = max(disturbed.get(device, 0), due_ns)
     return replace(loaded, progress=replace(progress, not_before_ns=rest, disturbed_until_ns=disturbed))
+
+
+def _wanted_devices(new: NewRun) -> dict[str, int]:
+    return {serial: device for device, serial in enumerate(new.steps.serials) if device not in new.skipped}
 
 
 def _unfinished_devices(loaded: Loaded) -> dict[str, int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from array import array
 from heapq import heapify, heappop, heappush
-from itertools import chain
+from itertools import chain, compress, filterfalse
+from operator import not_
 from typing import TYPE_CHECKING, Final
 
 from fleetops.model import OUTCOMES, Outcome
@@ -92,22 +93,19 @@ class Lineup:
         if self._groups is not None:
             self._groups.occupy(away)
         ended, touched = bytearray(sequences.devices), bytearray(sequences.devices)
+        if any(outcomes):
+            ended, touched = sequences.pass_by(outcomes, progress.unconfirmed)
         for tried in progress.troubles:
             touched[device_of[tried]] = 1
-        if any(outcomes):
-            for device in range(sequences.devices):
-                step = sequences.current(device)
-                while step is not None and outcomes[step] and step not in progress.unconfirmed:
-                    touched[device] = 1
-                    sequences.advance(device)
-                    step = sequences.current(device)
-                ended[device] = step is None
         for device in left_out:
             # That nothing is done on it does not let its wave in.
             touched[device] = 0
         placed: Iterable[int] = range(sequences.devices)
         if away or any(ended):
-            placed = [device for device in placed if not ended[device] and device not in away]
+            elsewhere = ended[:]
+            for device in away:
+                elsewhere[device] = 1
+            placed = compress(placed, map(not_, elsewhere))
         if self.rollout is not None:
             self.rollout.take_up(device_of, outcomes, ended, touched, waived=progress.gate_waived)
             placed = self._hold_back(placed, self.rollout)
@@ -123,14 +121,13 @@ class Lineup:
 
     def _let_in(self, devices: Iterable[int]) -> None:
         """Serve devices from now on, or from their moment on where they have one."""
-        rank, not_before_ns = self._sequences.rank, self._not_before_ns
+        not_before_ns = self._not_before_ns
         if not_before_ns:
             devices = list(devices)
-            for device in devices:
-                if due_ns := not_before_ns.get(device, 0):
-                    heappush(self._timers, due_ns << DEVICE_BITS | device)
-            devices = [device for device in devices if not not_before_ns.get(device, 0)]
-        self._make_many_ready(map(rank, devices))
+            for device in filter(not_before_ns.__contains__, devices):
+                heappush(self._timers, not_before_ns[device] << DEVICE_BITS | device)
+            devices = filterfalse(not_before_ns.__contains__, devices)
+        self._make_many_ready(self._sequences.ranks(devices))
 
     def _make_many_ready(self, ranks: Iterable[int]) -> None:
         ready = array("Q", ranks)

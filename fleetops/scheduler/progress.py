@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from fleetops.model import Reason
+    from fleetops.model import Reason, Steps
+    from fleetops.policy import Policy
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Progress:
             Empty where all are.
         troubles: Open steps that were sent before, those in `lost` included.
         lost: Open steps with an intent and no answer; each has to be answered before anything is sent.
-        not_before_ns: By device, when its settle time after an earlier step ends.
+        not_before_ns: By device, when its settle time after an earlier step ends; not needed of a device at its end.
         disturbed_until_ns: By device, when it will have settled from whatever may have run on it, open steps included:
             these back off for a shorter time, but to its group the device is disturbed.
         hold_until_ns: When the run's hold ends.
@@ -56,3 +57,12 @@ class Progress:
     unconfirmed: Mapping[int, int] = field(default_factory=dict)
     gate_waived: bool = False
     left_out_since: Collection[int] = frozenset()
+
+
+def finished_steps_matter(steps: Steps, policy: Policy) -> bool:
+    """Whether anything of the run has to wait for a device to settle from a step that has its outcome.
+
+    Where each device has one step, nothing follows on it, unless that is seen in the inventory or by its group. Then a
+    run need not be held up by looking at all that it has done.
+    """
+    return len(steps) > len(steps.serials) or policy.group_cap is not None or policy.confirm.enabled

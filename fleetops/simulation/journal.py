@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from fleetops.model import GOOD, NS_PER_S, OUTCOMES, Outcome, Reason, ReplyKind
 from fleetops.policy.pacing import longest_attempt_ns
 from fleetops.scheduler import Finish, Hold, Progress, Skip, StopReason, Trouble
+from fleetops.scheduler.progress import finished_steps_matter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -231,12 +232,13 @@ class ModelJournal:
             trouble.failures += row.kind in _COUNTS_AS_FAILURE
             if row.kind.may_have_run:
                 trouble.may_have_run = row.reason
+        finished = not self.processes or finished_steps_matter(self._steps, self.processes[-1].policy)
         return Progress(
             outcomes=outcomes,
             troubles=troubles,
             lost=lost,
-            not_before_ns=self.settling(now_ns, of_open_steps=False),
-            disturbed_until_ns=self.settling(now_ns, of_open_steps=True),
+            not_before_ns=self.settling(now_ns, of_open_steps=False) if finished else {},
+            disturbed_until_ns=self.settling(now_ns, of_open_steps=True, finished=finished),
             hold_until_ns=self._held_until_ns(now_ns),
             unconfirmed=self._unconfirmed(),
             gate_waived=bool(self.processes) and self.processes[-1].end_reason is StopReason.GATE_FAILED,
@@ -271,16 +273,19 @@ class ModelJournal:
         longest_ns = max(last.policy.throttling.longest_hold_ns, spacing_ns)
         return min(max(quiet_until_ns, self.hold_until_ns or 0), now_ns + longest_ns)
 
-    def settling(self, now_ns: int, *, of_open_steps: bool) -> dict[int, int]:
+    def settling(self, now_ns: int, *, of_open_steps: bool, finished: bool = True) -> dict[int, int]:
         """By device, when it will have settled from what it was last told; settled ones are left out.
 
         Args:
             now_ns: The time now.
             of_open_steps: Whether steps without an outcome count: towards other runs they do.
+            finished: Whether the others count.
         """
         not_before_ns: dict[int, int] = {}
         for (step, _), row in self.attempts.items():
-            if not (row.kind is None or row.kind.may_have_run) or not (of_open_steps or step in self.results):
+            if not (row.kind is None or row.kind.may_have_run):
+                continue
+            if not (finished if step in self.results else of_open_steps):
                 continue
             over_ns = row.answered_ns
             if over_ns is None:

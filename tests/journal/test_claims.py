@@ -34,7 +34,7 @@ def claim(
     alongside: bool = False,
 ) -> dict[int, int]:
     wanted = {"B": 0, "A": 1} if devices is None else devices
-    return claim_devices(state, MINE, base_url, wanted, clock or Clock(), now_ns=now_ns, alongside=alongside)
+    return claim_devices(state, MINE, base_url, lambda: wanted, clock or Clock(), now_ns=now_ns, alongside=alongside)
 
 
 def other_run(state: StateDir, reply: Reply | None = ACCEPTED, outcome: Outcome | None = Outcome.ACCEPTED) -> None:

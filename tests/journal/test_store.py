@@ -13,7 +13,7 @@ import pytest
 from fleetops.errors import ExitCode, HostError, JournalError, RunBusyError, UsageError
 from fleetops.journal import RunClock, StateDir, default_state_dir
 from fleetops.journal.schema import SCHEMA_VERSION
-from fleetops.model import Operation, Outcome, Reason
+from fleetops.model import OUTCOMES, Operation, Outcome, Reason
 from fleetops.policy import Policy
 from fleetops.scheduler import Finish, StopReason
 from tests.journal.runs import ACCEPTED, LOST, RUN_ID, UNREACHABLE, S, create, new_run, open_store, rows, state_dir
@@ -303,7 +303,7 @@ def test_a_settle_time_lasts_as_long_as_it_should_whatever_is_done_to_the_clock(
 
 def test_a_time_that_lies_ahead_after_a_restart_is_taken_for_now(tmp_path: Path) -> None:
     state = state_dir(tmp_path)
-    create(state, new_run([("A", Operation.SYNC, 100 * S)]))
+    create(state, new_run([("A", Operation.SYNC, 100 * S), ("A", Operation.RECONF, 0)]))
     store = open_store(state, clock=Clock(boot="before"))
     send(store.begin(Policy(), now_ns=T0), 0, ACCEPTED, T0, Outcome.ACCEPTED)
     store.close()
@@ -446,3 +446,33 @@ def test_a_commit_is_on_the_disk_before_it_is_over(tmp_path: Path) -> None:
     settings = [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     store.close()
     assert settings == ["wal", 2]  # 2 is FULL: the -wal file is synced at every commit
+
+
+@pytest.mark.parametrize("done", range(5))
+@pytest.mark.parametrize("operation", [Operation.SYNC, Operation.REBOOT])
+def test_a_run_is_read_back_however_much_of_it_is_done(tmp_path: Path, done: int, operation: Operation) -> None:
+    """Uniform or not, with most steps open or most of them accepted: the same comes of it."""
+    state = state_dir(tmp_path)
+    new = new_run([(name, Operation.SYNC, S) for name in "ABC"] + [("D", operation, S)])
+    create(state, new)
+    store = open_store(state)
+    results = [(0, "accepted", None), (1, "failed", "not_found"), (2, "accepted", None), (3, "skipped", "excluded")]
+    for step, outcome, reason in results[:done]:
+        store._connection.execute("INSERT INTO result VALUES (?, ?, ?, ?, 1)", (step, outcome, reason, T0))
+    loaded = store.load(now_ns=T0)
+    store.close()
+    assert loaded.steps == replace(new.steps, groups=())
+    codes = [1 + OUTCOMES.index(Outcome(outcome)) for _, outcome, _ in results[:done]]
+    assert loaded.progress.outcomes == bytes(codes + [0] * (4 - done))
+
+
+@pytest.mark.parametrize("done", [1, 4])
+def test_an_outcome_that_is_none_is_a_damage(tmp_path: Path, done: int) -> None:
+    state = state_dir(tmp_path)
+    create(state, new_run(rows(4)))
+    store = open_store(state)
+    for step in range(done):
+        store._connection.execute("INSERT INTO result VALUES (?, 'fine', NULL, ?, 1)", (step, T0))
+    with pytest.raises(JournalError, match="cannot be read"):
+        store.load(now_ns=T0)
+    store.close()

@@ -66,3 +66,24 @@ def test_every_step_is_in_one_sequence(rows: list[tuple[int, int]]) -> None:
             sequences.advance(device)
             step = sequences.current(device)
     assert sorted(seen) == list(range(len(steps)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=20), st.booleans(), st.data())
+def test_devices_pass_by_what_is_done_and_nothing_else(
+    rows: list[tuple[int, bool]], one_each: bool, data: st.DataObject
+) -> None:
+    names = [f"S{number if one_each else device}" for number, (device, _) in enumerate(rows)]
+    steps = Steps.of([(name, Operation.SYNC, 0) for name in names])
+    outcomes = bytes(done for _, done in rows)
+    waiting = data.draw(st.sets(st.sampled_from(range(len(rows))), max_size=2))
+    sequences, stepwise = Sequences(steps), Sequences(steps)
+    ended, passed = sequences.pass_by(outcomes, waiting)
+    for device in range(sequences.devices):
+        first = step = stepwise.current(device)
+        while step is not None and outcomes[step] and step not in waiting:
+            stepwise.advance(device)
+            step = stepwise.current(device)
+        assert sequences.current(device) == step
+        assert (ended[device], passed[device]) == (step is None, step != first)
+    left = [device for device in range(sequences.devices) if not ended[device]]
+    assert list(sequences.ranks(left)) == [sequences.rank(device) for device in left]
