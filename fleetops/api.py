@@ -309,7 +309,7 @@ def report(run_id: str, *, state: State = None, outcomes: Collection[Outcome | s
     """
     import pandas as pd  # noqa: PLC0415 - takes a third of a second
 
-    from fleetops.report.frame import report_frame  # noqa: PLC0415 - takes pandas
+    from fleetops.report.frame import report_frame  # noqa: PLC0415 - takes numpy
     from fleetops.report.summary import summarise  # noqa: PLC0415 - only for a report
 
     wanted = _outcomes(outcomes)
@@ -342,7 +342,7 @@ def write_report(
         HostError: It cannot be written there.
         JournalError: The journal is damaged.
     """
-    from fleetops.report.output import write_report as write  # noqa: PLC0415 - takes pandas
+    from fleetops.report.output import write_report as write  # noqa: PLC0415 - takes numpy
 
     if report_format not in set(Format):
         raise UsageError(f"there is no report format {report_format!r}", hint=f"known: {', '.join(Format)}")

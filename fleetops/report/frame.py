@@ -11,7 +11,6 @@ from itertools import chain, compress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 
 from fleetops.journal.views import OPEN_TRIED
 from fleetops.model import NS_PER_S
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
+    import pandas as pd
 
     from fleetops.journal.views import RunView
     from fleetops.model import Outcome
@@ -130,6 +130,8 @@ def report_frame(view: RunView, outcomes: Collection[Outcome] | None = None) -> 
     Raises:
         JournalError: The journal is damaged.
     """
+    import pandas as pd  # noqa: PLC0415 - takes a fifth of a second, which most formats need not pay
+
     note = has_notes(view)
     names = names_of(view, note=note)
     ours = names[: len(names) - len(view.facts.carried_columns)]
@@ -258,7 +260,7 @@ def _times(
 def moments(moments_ns: Integers) -> Cells:
     """Moments in nanoseconds since the epoch as RFC 3339 in UTC with milliseconds; empty where negative."""
     # Many fall into one second, and writing out a second is the slow part.
-    codes, seconds = pd.factorize(moments_ns // NS_PER_S)
+    seconds, codes = np.unique(moments_ns // NS_PER_S, return_inverse=True)
     texts = np.datetime_as_string(seconds.astype("datetime64[s]")).astype(object)
     written: Cells = np.add(texts[codes], _MILLISECONDS[moments_ns % NS_PER_S // _NS_PER_MS], dtype=np.object_)
     written[moments_ns < 0] = ""

@@ -6,21 +6,20 @@ Texts that a spreadsheet would run as a formula are neutralised (`fleetops.repor
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.report.cells import neutralised
 from fleetops.report.frame import NUMBERS, has_notes, names_of, report_slices
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from typing import Any, TextIO
+    from typing import TextIO
 
     from fleetops.journal.views import RunView
     from fleetops.model import Outcome
 
 _OURS: Final = frozenset({"operation", "outcome", "reason", "first_sent_at", "finished_at", "run_id"})
 """Columns whose texts are words of ours, that no spreadsheet runs."""
-_COUNTS: Final = frozenset({"row", "attempts"})
 
 
 class _QuoteSome(csv.unix_dialect):
@@ -53,11 +52,19 @@ def write_csv(view: RunView, out: TextIO, outcomes: Collection[Outcome] | None) 
 def _texts(name: str, cells: Sequence[Any]) -> Sequence[str]:
     if name in _OURS:
         return cells
-    if name in _COUNTS:
+    if name == "row":
         return list(map(str, cells))
     if name in NUMBERS:
-        return ["" if cell is None else str(cell) for cell in cells]
+        return list(map(_Written().__getitem__, cells))
     return neutralised(cells)
+
+
+class _Written(dict[Any, str]):
+    """Numbers as they are written; most are there often."""
+
+    def __missing__(self, number: Any) -> str:
+        text = self[number] = "" if number is None else str(number)
+        return text
 
 
 def write_rows(out: TextIO, columns: Sequence[Sequence[str]]) -> None:
