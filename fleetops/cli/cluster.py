@@ -43,7 +43,7 @@ def worker(
     ] = 8,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no run is live.")] = False,
     behind_pooler: Annotated[
-        bool, typer.Option("--behind-pooler", help="A pooler gives each transaction another session.")
+        bool, typer.Option("--behind-pooler", help="Poll the queue, as it does where it notices PgBouncer.")
     ] = False,
     token_file: TokenFileOption = None,
     ca_bundle: CaOption = None,

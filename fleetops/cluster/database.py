@@ -25,6 +25,9 @@ UNREACHABLE: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_
 """What is raised where the database is not there now, and may be again."""
 
 _CONNECT_S: Final = 5
+_NEVER: Final = None
+"""When statements are prepared. Behind a pooler a name may stand for what another client prepared under it, and to
+prepare saves less than a tenth of a millisecond."""
 _UPGRADE: Final = "`fleetops database` makes or upgrades them, as a role that may create tables"
 _LOCAL: Final = ("", "localhost", "127.0.0.1", "::1")
 
@@ -78,15 +81,34 @@ def connected(url: str) -> Iterator[psycopg.Connection[Any]]:
     """
     where = conninfo(url)
     try:
-        with psycopg.connect(where, autocommit=True, prepare_threshold=None) as connection:
+        with psycopg.connect(where, autocommit=True, prepare_threshold=_NEVER) as connection:
             yield connection
     except psycopg.errors.UndefinedTable:
         raise UsageError(f"the database {shown(url)} has no tables of fleetops", hint=_UPGRADE) from None
     except psycopg.Error as error:
         raise JournalError(
             f"the database {shown(url)} cannot be used: {first_line(error)}",
-            hint=f"check {VARIABLE}, the rights of its role, and that the server is up",
+            hint=_advice(error, f"check {VARIABLE}, the rights of its role, and that the server is up"),
         ) from None
+
+
+def _advice(error: BaseException, usual: str) -> str:
+    """What to do about what the database said."""
+    if "startup parameter" in str(error):
+        return (
+            f"a pooler is in between, which takes no `options`: leave them out of {VARIABLE}, and give the role its "
+            "settings with ALTER ROLE ... SET"
+        )
+    return usual
+
+
+async def is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether something between here and the server hands out its sessions, as PgBouncer does.
+
+    Such a thing gives each client a process number of its own making.
+    """
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    return row is not None and row[0] != connection.info.backend_pid
 
 
 def no_such_run(run_id: str) -> UsageError:
@@ -101,13 +123,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def make_pool(url: str, *, size: int, behind_pooler: bool) -> psycopg_pool.AsyncConnectionPool[Any]:
+def make_pool(url: str, *, size: int) -> psycopg_pool.AsyncConnectionPool[Any]:
     """Connections for a process that lasts; to be opened in its event loop.
 
     Args:
         url: The database.
         size: How many connections at most.
-        behind_pooler: Whether a pooler may give each transaction another session.
     """
     return psycopg_pool.AsyncConnectionPool(
         conninfo(url),
@@ -117,7 +138,7 @@ def make_pool(url: str, *, size: int, behind_pooler: bool) -> psycopg_pool.Async
         reconnect_timeout=0,
         open=False,
         configure=_autocommit,
-        kwargs={"prepare_threshold": None if behind_pooler else 5},
+        kwargs={"prepare_threshold": _NEVER},
     )
 
 
@@ -146,14 +167,15 @@ def upgrade(url: str) -> list[str]:
     except (psycopg.Error, OSError) as error:
         raise HostError(
             f"the tables in {shown(url)} cannot be made: {first_line(error)}",
-            hint="name a role that may create tables in that database",
+            hint=_advice(error, "name a role that may create tables in that database"),
         ) from None
     return applied
 
 
 def _backend(url: str) -> PostgresqlPsycopgBackend:
-    given = {name: value for name, value in conninfo_to_dict(conninfo(url)).items() if value is not None}
+    given: dict[str, Any] = {k: value for k, value in conninfo_to_dict(conninfo(url)).items() if value is not None}
     database = given.pop("dbname", None)
+    given["prepare_threshold"] = _NEVER
     return PostgresqlPsycopgBackend(
         DatabaseURI("postgresql+psycopg", None, None, None, None, database, given), "fleetops_migration"
     )

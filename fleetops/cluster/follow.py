@@ -126,7 +126,7 @@ def offer(url: str, run_id: str) -> None:
 
 
 async def _offer(url: str, run_id: str) -> None:
-    pool = make_pool(url, size=2, behind_pooler=True)
+    pool = make_pool(url, size=2)
     await pool.open()
     try:
         queue: Any = make_queue(pool)

@@ -17,14 +17,14 @@ import psycopg
 from fleetops.cluster.campaign import FAILURES, Campaign, CampaignJournal, Running, RunRow
 from fleetops.cluster.chunks import CHUNKS_AT_ONCE
 from fleetops.cluster.clock import DatabaseClock
-from fleetops.cluster.database import first_line, make_pool
+from fleetops.cluster.database import connected, first_line, is_pooled, make_pool
 from fleetops.cluster.journal import ChunkJournal, Hold
 from fleetops.cluster.lease import LEASE_NS, RENEW_S, Lease
 from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
 from fleetops.cluster.outage import ChunkBreaker
 from fleetops.cluster.queue import DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
 from fleetops.cluster.standing import settle
-from fleetops.errors import FleetopsError, HostError
+from fleetops.errors import FleetopsError, HostError, JournalError
 from fleetops.journal.clock import since_boot_ns
 from fleetops.policy import Policy
 from fleetops.runner import Runner
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 _REAP_S: Final = 2.0
 _CLEAR_S: Final = 30.0
+_REACH_S: Final = 30.0
+"""How long a database is waited for that is not there when a worker starts."""
+_REACH_AGAIN_S: Final = 5.0
 _AGAIN_S: Final = 0.5
 _HEARTBEAT_S: Final = 4.0
 """How long a heartbeat may take before another one is tried."""
@@ -68,7 +71,7 @@ class WorkerSettings:
         make_control: Makes the control plane of a run; with the token, which is this worker's own.
         queue: The queue that it takes chunks from.
         chunks: How many it runs side by side.
-        behind_pooler: Whether a pooler may give each transaction another session.
+        behind_pooler: Whether to listen to nothing, as where a pooler is noticed: it has no session to listen on.
         until_idle: Whether it ends once no run is live.
         tell: Is told what happens.
     """
@@ -97,9 +100,8 @@ class Worker:
         self._tell = settings.tell
         self._clock = DatabaseClock()
         self._lease = Lease()
-        self._pool: AsyncConnectionPool[Any] = make_pool(
-            settings.url, size=_CONNECTIONS + settings.chunks, behind_pooler=settings.behind_pooler
-        )
+        self._pool: AsyncConnectionPool[Any] = make_pool(settings.url, size=_CONNECTIONS + settings.chunks)
+        self._listens = not settings.behind_pooler
         self._queue = make_queue(self._pool, self._hand_over, settings.queue)
         self._campaigns: dict[str, Campaign] = {}
         self._chunks: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -131,7 +133,8 @@ class Worker:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         try:
-            await self._pool.open(wait=True, timeout=_CLEAR_S)
+            await self._reach_database()
+            await self._pool.open(wait=True, timeout=_REACH_S)
             stack.push_async_callback(self._pool.close)
             await self._queue.open_async(self._pool)
             await self._register()
@@ -146,9 +149,27 @@ class Worker:
                 hint="check FLEETOPS_DATABASE_URL, the rights of its role, and that the server is up",
             ) from None
 
+    async def _reach_database(self) -> None:
+        """Wait for a database that may be about to start, and say so: a pool would keep to itself what is wrong."""
+
+        def try_once() -> None:
+            with connected(self._settings.url):
+                pass
+
+        until_s = asyncio.get_running_loop().time() + _REACH_S
+        while True:
+            try:
+                return await anyio.to_thread.run_sync(try_once)
+            except JournalError as error:
+                if asyncio.get_running_loop().time() > until_s:
+                    raise
+                self._tell("warning", "database_away", {"message": error.message})
+            await anyio.sleep(_REACH_AGAIN_S)
+
     async def _register(self) -> None:
-        asked_ns = since_boot_ns()
         async with self._pool.connection() as connection:
+            self._listens = self._listens and not await is_pooled(connection)
+            asked_ns = since_boot_ns()
             row = await (
                 await connection.execute(
                     "INSERT INTO worker (host, pid, version, queue, started_ns, lease_ns) "
@@ -160,7 +181,8 @@ class Worker:
         self.worker = row[0]
         self._clock.measured(asked_ns, row[1], since_boot_ns())
         self._lease.renewed(asked_ns)
-        self._tell("info", "worker_started", {"worker": self.worker, "queue": self._settings.queue})
+        how = {"queue": self._settings.queue, "listens": self._listens}
+        self._tell("info", "worker_started", {"worker": self.worker, **how})
 
     async def _until_asked(self) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -261,7 +283,7 @@ class Worker:
                         # One more than chunks, so that what the clock starts never waits for a chunk to end.
                         concurrency=self._settings.chunks + 1,
                         install_signal_handlers=False,
-                        listen_notify=not self._settings.behind_pooler,
+                        listen_notify=self._listens,
                         fetch_job_polling_interval=1.0,
                         shutdown_graceful_timeout=0.1,
                         delete_jobs="always",

@@ -36,11 +36,26 @@ class ServerError(Exception):
     """The server did not start."""
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that is free now."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
         return port
+
+
+def own(folder: Path) -> None:
+    """Give a folder to the user that servers run as."""
+    if os.getuid() == 0:
+        shutil.chown(folder, _USER)
+
+
+def as_user() -> dict[str, object]:
+    """What has a process run as that user: servers of databases refuse to run as root."""
+    if os.getuid():
+        return {}
+    user = pwd.getpwnam(_USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 @dataclass
@@ -54,7 +69,7 @@ class PostgresServer:
     """
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fleetops-postgres-", dir="/tmp")))
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     durable: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _databases: int = 0
@@ -73,8 +88,7 @@ class PostgresServer:
     def __enter__(self) -> Self:
         binaries = programs()
         assert binaries is not None
-        if os.getuid() == 0:
-            shutil.chown(self.folder, _USER)
+        own(self.folder)
         options = ["--username=owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
         self._run([str(binaries / "initdb"), f"--pgdata={self.folder}/data", *options])
         with (self.folder / "data/pg_hba.conf").open("a", encoding="utf-8") as rights:
@@ -105,7 +119,7 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             cwd=self.folder,
             start_new_session=True,  # a signal to the tests' own processes is not one to it
-            **self._as_user(),  # type: ignore[call-overload]  # which keywords it takes depends on who runs it
+            **as_user(),  # type: ignore[call-overload]  # which keywords it takes depends on who runs it
         )
         until_s = time.monotonic() + 30
         ready = [str(binaries / "pg_isready"), "-q", f"-h{self.folder}", f"-p{self.port}", "-dpostgres", "-Uowner"]
@@ -156,15 +170,7 @@ class PostgresServer:
             capture_output=True,
             text=True,
             cwd=self.folder,
-            **self._as_user(),  # type: ignore[call-overload]  # as above
+            **as_user(),  # type: ignore[call-overload]  # as above
         )
         if done.returncode:
             raise ServerError(done.stderr)
-
-    @staticmethod
-    def _as_user() -> dict[str, object]:
-        """PostgreSQL refuses to run as root."""
-        if os.getuid():
-            return {}
-        user = pwd.getpwnam(_USER)
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
