@@ -45,6 +45,10 @@ def worker(
     behind_pooler: Annotated[
         bool, typer.Option("--behind-pooler", help="Poll the queue, as it does where it notices PgBouncer.")
     ] = False,
+    lease: Annotated[
+        str,
+        typer.Option("--lease", metavar="TIME", help="After so long without a sign of life others take its chunks."),
+    ] = "8s",
     token_file: TokenFileOption = None,
     ca_bundle: CaOption = None,
     quiet: QuietOption = False,
@@ -76,6 +80,7 @@ def worker(
         queue=queue,
         chunks=chunks,
         behind_pooler=behind_pooler,
+        lease_ns=_lease_ns(lease),
         until_idle=until_idle,
         tell=tell,
     )
@@ -85,6 +90,15 @@ def worker(
 
     anyio.run(work)
     return ExitCode.OK
+
+
+def _lease_ns(given: str) -> int:
+    from fleetops.policy.units import parse_duration_ns
+
+    try:
+        return parse_duration_ns(given)
+    except ValueError as error:
+        raise UsageError(f"--lease: {error}") from None
 
 
 def database() -> ExitCode:

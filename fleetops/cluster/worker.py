@@ -19,7 +19,7 @@ from fleetops.cluster.chunks import CHUNKS_AT_ONCE
 from fleetops.cluster.clock import DatabaseClock
 from fleetops.cluster.database import connected, first_line, is_pooled, make_pool
 from fleetops.cluster.journal import ChunkJournal, Hold
-from fleetops.cluster.lease import LEASE_NS, RENEW_S, Lease
+from fleetops.cluster.lease import LEASE_NS, Lease
 from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
 from fleetops.cluster.outage import ChunkBreaker
 from fleetops.cluster.queue import DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
@@ -43,14 +43,11 @@ if TYPE_CHECKING:
     MakeControl = Callable[[str, Policy], HttpControlPlane]
     """Makes the control plane from its base URL and the policy of a run."""
 
-_REAP_S: Final = 2.0
 _CLEAR_S: Final = 30.0
 _REACH_S: Final = 30.0
 """How long a database is waited for that is not there when a worker starts."""
 _REACH_AGAIN_S: Final = 5.0
 _AGAIN_S: Final = 0.5
-_HEARTBEAT_S: Final = 4.0
-"""How long a heartbeat may take before another one is tried."""
 _DRAIN_S: Final = 120.0
 _FORGET_S: Final = 3600
 """Workers that have been dead for so long are forgotten."""
@@ -72,6 +69,7 @@ class WorkerSettings:
         queue: The queue that it takes chunks from.
         chunks: How many it runs side by side.
         behind_pooler: Whether to listen to nothing, as where a pooler is noticed: it has no session to listen on.
+        lease_ns: How long its lease lasts without a sign of life.
         until_idle: Whether it ends once no run is live.
         tell: Is told what happens.
     """
@@ -81,6 +79,7 @@ class WorkerSettings:
     queue: str = DEFAULT_QUEUE
     chunks: int = CHUNKS_AT_ONCE
     behind_pooler: bool = False
+    lease_ns: int = LEASE_NS
     until_idle: bool = False
     tell: Tell = field(default=lambda *_: None)
 
@@ -99,7 +98,7 @@ class Worker:
         self._settings = settings
         self._tell = settings.tell
         self._clock = DatabaseClock()
-        self._lease = Lease()
+        self._lease = Lease(settings.lease_ns)
         self._pool: AsyncConnectionPool[Any] = make_pool(settings.url, size=_CONNECTIONS + settings.chunks)
         self._listens = not settings.behind_pooler
         self._queue = make_queue(self._pool, self._hand_over, settings.queue)
@@ -174,7 +173,7 @@ class Worker:
                 await connection.execute(
                     "INSERT INTO worker (host, pid, version, queue, started_ns, lease_ns) "
                     "VALUES (%s, %s, %s, %s, now_ns(), now_ns() + %s) RETURNING worker, started_ns",
-                    (socket.gethostname(), os.getpid(), __version__, self._settings.queue, LEASE_NS),
+                    (socket.gethostname(), os.getpid(), __version__, self._settings.queue, self._lease.lasts_ns),
                 )
             ).fetchone()
         assert row is not None, "an INSERT returns its row"  # noqa: S101 - what RETURNING promises
@@ -204,7 +203,7 @@ class Worker:
         """Renew the lease, and notice which chunks were lost meanwhile, until cancelled."""
         while True:
             try:
-                with anyio.fail_after(_HEARTBEAT_S):
+                with anyio.fail_after(self._lease.try_s):
                     await self._heartbeat()
                 if self._clock.stepped:
                     self._start_anew()
@@ -213,7 +212,7 @@ class Worker:
                     self._tell("warning", "database_away", {"message": first_line(error)})
                 await anyio.sleep(_AGAIN_S)
             else:
-                await anyio.sleep(RENEW_S)
+                await anyio.sleep(self._lease.renew_s)
 
     async def _heartbeat(self) -> None:
         sends = sum(campaign.gate.sends for campaign in self._campaigns.values())
@@ -223,7 +222,7 @@ class Worker:
                 await connection.execute(
                     "UPDATE worker SET lease_ns = now_ns() + %s, draining = %s, sends = %s WHERE worker = %s "
                     "RETURNING now_ns()",
-                    (LEASE_NS, self._draining, sends, self.worker),
+                    (self._lease.lasts_ns, self._draining, sends, self.worker),
                 )
             ).fetchone()
             answered_ns = since_boot_ns()
@@ -444,7 +443,7 @@ class Worker:
                     self._idle.set()
             except Exception as error:  # noqa: BLE001 - the queue has errors of its own for a database that is away
                 self._tell("debug", "reaper_failed", {"message": type(error).__name__})
-            with anyio.move_on_after(_REAP_S):
+            with anyio.move_on_after(self._lease.look_s):
                 await self._look_soon.wait()
             self._look_soon = anyio.Event()
 
@@ -474,7 +473,7 @@ class Worker:
         for task in self._chunks.values():
             task.cancel()
         with suppress(Exception):
-            async with self._pool.connection(timeout=_HEARTBEAT_S) as connection:
+            async with self._pool.connection(timeout=self._lease.try_s) as connection:
                 await connection.execute("DELETE FROM worker WHERE worker = %s", (self.worker,))
         self._tell("info", "worker_ended", {"worker": self.worker})
 

@@ -156,12 +156,12 @@ def test_an_outage_is_the_services_and_costs_no_step_its_retries(database: str) 
     with sandbox_thread(SandboxConfig(devices=200, faults=faults)) as (base_url, _):
         fleet = Fleet(database, base_url)
         fleet.submit(
-            devices(40),
+            devices(15),
             breaker={"failures": 3, "hold": "20ms", "longest_hold": "40ms"},
             retries={"attempts": 60, "initial": "10ms", "cap": "20ms"},
         )
         fleet.work()
-    assert fleet.outcomes() == {"accepted": 40}
+    assert fleet.outcomes() == {"accepted": 15}
     events = fleet.events()
     assert events.count("outage") >= 1
     assert events.count("outage_over") in {events.count("outage"), events.count("outage") - 1}

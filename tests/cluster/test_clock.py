@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fleetops.cluster.clock import DatabaseClock
 from fleetops.cluster.lease import LEASE_NS, Lease
+from fleetops.errors import UsageError
 from fleetops.journal.clock import since_boot_ns
 from tests.journal.runs import S
 
@@ -53,6 +56,9 @@ def test_a_lease_is_over_for_its_holder_before_it_is_over_for_others() -> None:
     lease.renewed(100 * S)
     assert lease.lasts(100 * S)
     assert not lease.lasts(100 * S + LEASE_NS - S)
-    lease.renewed(200 * S)
-    lease.give_up()
-    assert not lease.lasts(200 * S)
+
+
+@pytest.mark.parametrize("lasts_ns", [2 * S, 13 * S])
+def test_a_lease_that_no_run_could_live_with_is_refused(lasts_ns: int) -> None:
+    with pytest.raises(UsageError, match=f"a lease of {lasts_ns // S}s is none that works"):
+        Lease(lasts_ns)

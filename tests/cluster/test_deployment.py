@@ -77,11 +77,11 @@ def test_each_role_can_do_its_work_and_no_more(rig: ClusterRig, postgres: Postgr
     upgrade(as_role("owner"))
     with psycopg.connect(as_role("owner"), autocommit=True) as connection:
         connection.execute((FILES / "narrow.sql").read_text(encoding="utf-8"))
-    rig.write(devices=10, rate=4)
-    rig.start_worker(url=as_role("worker"))
+    rig.write(devices=10, rate=100)
     whole, rig.url = rig.url, as_role("operator")
     run_id = rig.submit("--chunk-devices=5")
     assert rig.command("pause", run_id).code == 0
+    rig.start_worker(url=as_role("worker"))
     assert rig.command("continue", run_id).code == 0
     rig.url = as_role("reader")
     rig.wait_for_end(run_id)
@@ -123,10 +123,3 @@ def test_the_commands_of_the_guide_run_a_campaign(rig: ClusterRig) -> None:
     assert (rig.folder / "results.csv").read_text(encoding="utf-8").count(",accepted,") == 9
     worker.send_signal(signal.SIGTERM)
     assert end_of(worker).code == 0
-
-
-def test_a_worker_that_listens_to_nothing_works_behind_a_pooler(rig: ClusterRig) -> None:
-    rig.write(devices=5, rate=100)
-    run_id = rig.submit()
-    assert end_of(rig.start_worker("--behind-pooler", "--until-idle")).code == 0
-    assert rig.audit(run_id).breaches == []

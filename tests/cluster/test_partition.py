@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from fleetops.cluster.lease import LEASE_NS
 from tests.cluster.hosts import Host, require_namespaces
 from tests.journal.runs import S
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from tests.cluster.rig import ClusterRig
     from tests.cluster.server import PostgresServer
 
-LEASE_S = LEASE_NS / S
+LEASE_S = 3
+LEASE_NS = LEASE_S * S
+LEASE = f"--lease={LEASE_S}s"
 
 
 def sent_without_a_hold(rig: ClusterRig, worker: int, after_ns: int) -> int:
@@ -41,12 +42,12 @@ def _rows(rig: ClusterRig, statement: str, *values: object) -> list[tuple[str, s
 
 
 def test_a_worker_that_was_stopped_for_longer_than_its_lease_sends_nothing_under_it(rig: ClusterRig) -> None:
-    rig.write(devices=80, rate=25)
-    stopped = rig.start_worker()
+    rig.write(devices=60, rate=30)
+    stopped = rig.start_worker(LEASE)
     rig.wait_for("SELECT count(*) = 1 FROM worker")
     run_id = rig.submit("--chunk-devices=15")
     rig.wait_for_answers(30)
-    rig.start_worker()
+    rig.start_worker(LEASE)
     stopped.send_signal(signal.SIGSTOP)
     rig.wait_for("SELECT count(*) >= 10 FROM attempt WHERE epoch > 1", longest_s=LEASE_S + 10)
     resumed_ns = time.monotonic_ns()
@@ -61,14 +62,14 @@ def test_a_host_that_is_cut_off_from_the_database_stops_and_the_other_one_finish
     rig: ClusterRig, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     require_namespaces(tmp_path)
-    rig.write(devices=80, rate=25)
+    rig.write(devices=60, rate=30)
     api_port = int(rig.sandbox.base_url.split(":")[2].split("/")[0])
     with ExitStack() as stack:
         first, second = (stack.enter_context(Host(number, api_port)) for number in (1, 2))
         stack.callback(rig.end_workers)
         url = rig.url
         for host in (first, second):
-            rig.start_worker(wrapper=host.wrapper, url=postgres.url_from(host.database_host, url))
+            rig.start_worker(LEASE, wrapper=host.wrapper, url=postgres.url_from(host.database_host, url))
         rig.wait_for("SELECT count(*) = 2 FROM worker")
         run_id = rig.submit("--chunk-devices=10")
         rig.wait_for("SELECT count(DISTINCT worker) = 2 FROM attempt WHERE answered_ns IS NOT NULL")

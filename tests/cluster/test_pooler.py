@@ -39,8 +39,8 @@ def test_a_campaign_is_submitted_run_by_two_workers_operated_and_reported_throug
 ) -> None:
     direct, rig.url = rig.url, pooler.url_of(rig.url)
     rig.write(devices=40, rate=40)
-    for _ in range(2):
-        rig.start_worker("--chunks=4")
+    rig.start_worker("--chunks=4")
+    rig.start_worker("--chunks=4", "--behind-pooler")
     run_id = rig.submit("--chunk-devices=5")
     rig.wait_for_answers(10)
     for command in ("pause", "status", "continue", "pause"):
@@ -90,10 +90,10 @@ def test_a_server_that_starts_anew_behind_the_pooler_is_waited_for(rig: ClusterR
         rig.url = server.url
         pooled = stack.enter_context(Pooler(server)).url_of(server.url)
         stack.callback(rig.end_workers)
-        rig.write(devices=40, rate=40)
+        rig.write(devices=25, rate=40)
         rig.start_worker(url=pooled)
-        run_id = rig.submit("--chunk-devices=20")
-        rig.wait_for_answers(20)
+        run_id = rig.submit()
+        rig.wait_for_answers(15)
         server.stop(signal.SIGKILL)
         server.start()
         rig.wait_for_end(run_id)

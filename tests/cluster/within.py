@@ -11,6 +11,7 @@ import anyio
 
 from fleetops.campaigns import Connection
 from fleetops.cluster.follow import offer
+from fleetops.cluster.lease import SHORTEST_NS
 from fleetops.cluster.submit import submit
 from fleetops.cluster.worker import Worker, WorkerSettings
 from fleetops.control import Token
@@ -81,7 +82,9 @@ class Fleet:
         def tell(level: str, event: str, fields: Mapping[str, Any]) -> None:
             self.told.append((level, event, fields))
 
-        settings = WorkerSettings(url=self.url, make_control=make_control, until_idle=True, tell=tell)
+        settings = WorkerSettings(
+            url=self.url, make_control=make_control, until_idle=True, tell=tell, lease_ns=SHORTEST_NS
+        )
 
         async def run() -> None:
             with anyio.fail_after(45):
