@@ -62,6 +62,7 @@ class RunRow:
         heed_window: Whether the policy's maintenance windows count.
         drive: The drive of the run.
         has_answered: Whether the service has accepted a step of it.
+        starts_ns: When it was started, or goes on after a window had closed.
     """
 
     run_id: str
@@ -70,6 +71,7 @@ class RunRow:
     heed_window: bool
     drive: int
     has_answered: bool
+    starts_ns: int
 
 
 @dataclass(slots=True)

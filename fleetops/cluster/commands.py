@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.cluster.database import connected, no_such_run
 from fleetops.cluster.rules import Tally, totals
-from fleetops.cluster.submit import MAKE_GATE, starts_ns
+from fleetops.cluster.submit import MAKE_GATE
+from fleetops.cluster.window import starts_ns
 from fleetops.errors import RunBusyError, UsageError
 from fleetops.journal import Action, Heard
 from fleetops.model import OPERATIONS

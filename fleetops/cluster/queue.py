@@ -21,6 +21,7 @@ DEFAULT_QUEUE: Final = "default"
 STALLED_S: Final = 30.0
 """After so long without a sign of life a job's process is taken for dead, and the job is cleared away."""
 
+_EVERY_MINUTE: Final = "* * * * *"
 _MOST_WAITING: Final = 64
 """Jobs of a run that wait in the queue at a time; the rest of its chunks follow."""
 _OPEN: Final = """
@@ -43,6 +44,7 @@ def make_queue(
     pool: AsyncConnectionPool[Any],
     run_chunk: Callable[[str, int], Awaitable[None]] | None = None,
     queue: str = DEFAULT_QUEUE,
+    cron: str = _EVERY_MINUTE,
 ) -> procrastinate.App:
     """The queue; `open_async(pool)` opens it.
 
@@ -50,6 +52,7 @@ def make_queue(
         pool: Connections to the database, which the queue shares.
         run_chunk: Runs a chunk of a run; None where this process only offers chunks.
         queue: The queue that this worker takes chunks from.
+        cron: When a periodic task looks for runs that are due; with seconds, where it has a sixth field.
     """
     app = procrastinate.App(connector=procrastinate.PsycopgConnector())
 
@@ -60,7 +63,7 @@ def make_queue(
 
     if run_chunk is not None:
 
-        @app.periodic(cron="* * * * *")
+        @app.periodic(cron=cron)
         @app.task(name="fleetops.start_due_runs", queue=queue, queueing_lock="fleetops.start_due_runs")
         async def start_due_runs(timestamp: int) -> None:  # noqa: ARG001 - the queue gives it
             async with pool.connection() as connection:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fleetops.model import GOOD, OPERATIONS, Outcome
 from fleetops.policy.budget import BudgetState, Measure
-from fleetops.policy.settings import OnGateFailed
+from fleetops.policy.settings import AtEnd, OnGateFailed
 from fleetops.policy.waves import Verdict
 from fleetops.scheduler import Event, StopReason
 
@@ -80,6 +80,7 @@ class Change:
         end: Why it is over, and what to say of it.
         judge_ns: When the wave that is done is to be judged.
         next_wave: Whether the next wave is let in.
+        shut: Whether all that is left waits for the next window.
         pause: Why it is to wait for the operator.
         events: What has happened.
     """
@@ -88,11 +89,14 @@ class Change:
     end: tuple[StopReason, str] | None = None
     judge_ns: int | None = None
     next_wave: bool = False
+    shut: bool = False
     pause: str | None = None
     events: list[tuple[Event, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.stop or self.end or self.judge_ns is not None or self.next_wave or self.pause is not None)
+        return bool(
+            self.stop or self.end or self.judge_ns is not None or self.next_wave or self.shut or self.pause is not None
+        )
 
 
 def judge(standing: Standing, policy: Policy, now_ns: int) -> Change:
@@ -111,7 +115,10 @@ def judge(standing: Standing, policy: Policy, now_ns: int) -> Change:
     if any(standing.chunks.get((wave, "open")) for wave in let_in):
         return change
     if any(standing.chunks.get((wave, "shut")) for wave in let_in):
-        change.end = StopReason.WINDOW_CLOSED, ""
+        if policy.at_end is AtEnd.WAIT:
+            change.shut = True
+        else:
+            change.end = StopReason.WINDOW_CLOSED, ""
     elif standing.wave == standing.waves - 1:
         change.end = StopReason.COMPLETE, ""
     else:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.cluster.rules import Change, Standing, Tally, judge
+from fleetops.cluster.window import goes_on_ns
 from fleetops.model import CODE_OF, Operation
 from fleetops.policy import Policy
 from fleetops.policy.budget import Measure
@@ -35,6 +36,15 @@ SELECT s.operation, r.finished_ns FROM result r JOIN step s USING (run_id, chunk
 WHERE r.run_id = %(run_id)s AND r.outcome IN ('failed', 'unknown') AND r.finished_ns > greatest(%(since_ns)s,
       (SELECT started_ns FROM drive WHERE run_id = %(run_id)s AND drive = %(drive)s))
 ORDER BY r.finished_ns LIMIT %(most)s
+"""
+_NEXT_STEPS: Final = """
+SELECT r.policy, now_ns(), (SELECT min(settle_ns) FROM (
+    SELECT DISTINCT ON (s.chunk, s.device) s.settle_ns FROM step s JOIN chunk c USING (run_id, chunk)
+    WHERE c.run_id = r.run_id AND c.state = 'shut'
+      AND NOT EXISTS (SELECT 1 FROM result o WHERE (o.run_id, o.chunk, o.step) = (s.run_id, s.chunk, s.step))
+    ORDER BY s.chunk, s.device, s.step
+) n)
+FROM run r WHERE r.run_id = %(run_id)s
 """
 _MOST_BAD: Final = 100_000
 
@@ -102,6 +112,8 @@ async def _apply(connection: Connection, run_id: str, drive: int, change: Change
     if change.pause is not None:
         await connection.execute("UPDATE run SET paused = true, gate_failed = true WHERE run_id = %s", (run_id,))
         await note_events(connection, run_id, drive, [(Event.PAUSED, change.pause)])
+    if change.shut:
+        await _wait_for_window(connection, run_id, change)
     if change.end is not None:
         reason, detail = change.end
         await connection.execute("UPDATE run SET ended_ns = now_ns() WHERE run_id = %s", (run_id,))
@@ -109,6 +121,18 @@ async def _apply(connection: Connection, run_id: str, drive: int, change: Change
             "UPDATE drive SET ended_ns = now_ns(), end_reason = %s, end_detail = %s WHERE run_id = %s AND drive = %s",
             (reason, detail, run_id, drive),
         )
+
+
+async def _wait_for_window(connection: Connection, run_id: str, change: Change) -> None:
+    """Have a run whose window has closed go on at the next opening; it ends where nothing would fit into any."""
+    row: Any = await (await connection.execute(_NEXT_STEPS, {"run_id": run_id})).fetchone()
+    policy_json, now_ns, settle_ns = row
+    due_ns = goes_on_ns(Policy.from_json(policy_json), now_ns, settle_ns or 0)
+    if due_ns is None:
+        change.end = StopReason.WINDOW_CLOSED, ""
+        return
+    await connection.execute("UPDATE run SET starts_ns = %s WHERE run_id = %s", (due_ns, run_id))
+    await connection.execute("UPDATE chunk SET state = 'open' WHERE run_id = %s AND state = 'shut'", (run_id,))
 
 
 async def stop_run(connection: Connection, run_id: str, reason: StopReason, detail: str) -> None:

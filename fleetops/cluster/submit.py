@@ -12,11 +12,11 @@ import numpy as np
 
 from fleetops.cluster.chunks import chunk_size, cut
 from fleetops.cluster.database import connected
+from fleetops.cluster.window import starts_ns
 from fleetops.errors import RunBusyError
 from fleetops.model import OPERATIONS, Outcome
 from fleetops.policy.pacing import longest_attempt_ns
 from fleetops.policy.waves import assign
-from fleetops.policy.window import Calendar
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from fleetops.cluster.chunks import Chunk
     from fleetops.journal import NewRun
-    from fleetops.policy import Policy
 
     Connection = psycopg.Connection[Any]
 
@@ -107,17 +106,6 @@ def submit(
             {"run_id": new.facts.run_id, "base_url": new.facts.base_url, "lost_ns": longest_attempt_ns(policy)},
         )
     return len(chunks)
-
-
-def starts_ns(policy: Policy, now_ns: int, *, heed_window: bool) -> int:
-    """When the chunks of a run may be handed out: now, or when the next window opens."""
-    if not policy.window or not heed_window:
-        return now_ns
-    calendar = Calendar(policy.window, policy.blackout)
-    if calendar.opening(now_ns) is not None:
-        return now_ns
-    opening = calendar.next_opening(now_ns)
-    return now_ns if opening is None else opening.start_ns
 
 
 def _refuse_others(connection: Connection, new: NewRun, *, alongside: bool) -> None:

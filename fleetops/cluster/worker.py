@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -24,9 +25,12 @@ from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
 from fleetops.cluster.outage import ChunkBreaker
 from fleetops.cluster.queue import DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
 from fleetops.cluster.standing import settle
+from fleetops.cluster.window import opened_ns
 from fleetops.errors import FleetopsError, HostError, JournalError
 from fleetops.journal.clock import since_boot_ns
+from fleetops.model import NS_PER_S
 from fleetops.policy import Policy
+from fleetops.policy.settings import AtEnd
 from fleetops.runner import Runner
 from fleetops.scheduler import Scheduler, StopReason
 from fleetops.version import __version__
@@ -54,9 +58,11 @@ _FORGET_S: Final = 3600
 _CONNECTIONS: Final = 8
 _RUN: Final = """
 SELECT base_url, policy, heed_window, drive,
-       EXISTS (SELECT 1 FROM tally t WHERE t.run_id = r.run_id AND t.outcome IN ('accepted', 'confirmed'))
+       EXISTS (SELECT 1 FROM tally t WHERE t.run_id = r.run_id AND t.outcome IN ('accepted', 'confirmed')), starts_ns
 FROM run r WHERE run_id = %s
 """
+
+_LIVE: Final = "SELECT run_id, starts_ns - now_ns() FROM run WHERE ended_ns IS NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,11 +335,13 @@ class Worker:
                 return
             row = await (await connection.execute(_RUN, (run_id,))).fetchone()
             assert row is not None, "a chunk has a run"  # noqa: S101 - what the database keeps
-            run = RunRow(run_id, row[0], Policy.from_json(row[1]), row[2], row[3], row[4])
+            run = RunRow(run_id, row[0], Policy.from_json(row[1]), *row[2:])
             rows = await read_chunk(connection, run_id, chunk, run.policy)
         campaign = self._join(run)
         hold = Hold(run_id, chunk, self.worker, epoch, run.drive)
-        loaded = wait_for_strays(load_chunk(rows, run.policy, now_ns=self._clock.now_ns()), rows, run.policy)
+        now_ns = self._clock.now_ns()
+        loaded = wait_for_strays(load_chunk(rows, run.policy, now_ns=now_ns), rows, run.policy)
+        progress = replace(loaded.progress, opened_ns=opened_ns(run.policy, run.starts_ns, now_ns))
         journal = ChunkJournal(
             self._pool,
             hold,
@@ -348,7 +356,7 @@ class Worker:
             loaded.steps,
             policy,
             f"{run_id}/{chunk}".encode(),
-            loaded.progress,
+            progress,
             heed_window=run.heed_window,
             breaker=breaker,
             throttled=campaign.throttled,
@@ -371,7 +379,7 @@ class Worker:
         self._tell("info", "chunk_started", {"run_id": run_id, "chunk": chunk, "steps": len(loaded.steps)})
         reason = StopReason.HOST_FAILED
         try:
-            lost = [(step, loaded.progress.troubles[step].sends + 1) for step in loaded.progress.lost]
+            lost = [(step, progress.troubles[step].sends + 1) for step in progress.lost]
             reason = await runner.drive(lost)
         finally:
             campaign.left(chunk)
@@ -425,15 +433,19 @@ class Worker:
         sync, campaign.task = campaign.task, None
         sync.cancel()
         await asyncio.wait([sync])
+        with suppress(*FAILURES):
+            # What its last chunk saw of the run.
+            await campaign.tell()
         await campaign.client.aclose()
 
     async def _reap(self) -> None:
         """Offer the chunks that nobody has, and see to runs whose workers died, until cancelled."""
         cleared_s = 0.0
         while True:
+            due_s = self._lease.look_s
             try:
                 async with self._pool.connection() as connection:
-                    live = await self._look_after(connection)
+                    live, due_s = await self._look_after(connection)
                     now_s = asyncio.get_running_loop().time()
                     if now_s > cleared_s + _CLEAR_S:
                         cleared_s = now_s
@@ -443,17 +455,18 @@ class Worker:
                     self._idle.set()
             except Exception as error:  # noqa: BLE001 - the queue has errors of its own for a database that is away
                 self._tell("debug", "reaper_failed", {"message": type(error).__name__})
-            with anyio.move_on_after(self._lease.look_s):
+            with anyio.move_on_after(min(self._lease.look_s, due_s)):
                 await self._look_soon.wait()
             self._look_soon = anyio.Event()
 
-    async def _look_after(self, connection: psycopg.AsyncConnection[Any]) -> int:
-        rows = await (await connection.execute("SELECT run_id FROM run WHERE ended_ns IS NULL")).fetchall()
-        for (run_id,) in rows:
+    async def _look_after(self, connection: psycopg.AsyncConnection[Any]) -> tuple[int, float]:
+        """How many runs are live, and in how many seconds the next one's window opens."""
+        rows = await (await connection.execute(_LIVE)).fetchall()
+        for run_id, _ in rows:
             await settle(connection, run_id)
         if rows and not self._draining:
             await offer_chunks(self._queue, connection)
-        return len(rows)
+        return len(rows), min((wait_ns / NS_PER_S for _, wait_ns in rows if wait_ns > 0), default=inf)
 
     async def _forget_workers(self, connection: psycopg.AsyncConnection[Any]) -> None:
         await connection.execute("DELETE FROM worker WHERE lease_ns < now_ns() - %s", (_FORGET_S * 1_000_000_000,))
@@ -480,6 +493,5 @@ class Worker:
 
 def chunk_policy(policy: Policy, devices: int) -> Policy:
     """The policy of a chunk's scheduler: without what is decided for the run as a whole."""
-    return policy.model_copy(
-        update={"waves": None, "abort_when": (), "concurrency": max(1, min(policy.concurrency, devices))}
-    )
+    ours = {"waves": None, "abort_when": (), "at_end": AtEnd.STOP}
+    return policy.model_copy(update=ours | {"concurrency": max(1, min(policy.concurrency, devices))})

@@ -74,6 +74,8 @@ class Lineup:
             self._groups = GroupLoad(steps.groups, policy.group_cap, progress.disturbed_until_ns)
         self.caps_groups = self._groups is not None
         self.openings = Openings(policy) if policy.window and heed_window else None
+        if self.openings is not None and progress.opened_ns is not None:
+            self.openings.enter(progress.opened_ns)
         self._shortest_settle_ns = min(steps.settle_ns_of, default=0)
         self.rollout: Rollout | None = None
         left_out: frozenset[int] = frozenset()

@@ -46,6 +46,8 @@ class Progress:
         gate_waived: Whether the operator goes on after a wave that did not pass its gate.
         left_out_since: Devices that were left out after the run had begun. They keep their places in the waves, since
             those of the others must not change.
+        opened_ns: A moment in the opening of a window that the run was started in, where that is over by now; None
+            where it is to wait for a window first.
     """
 
     outcomes: bytes | bytearray = b""
@@ -57,6 +59,7 @@ class Progress:
     unconfirmed: Mapping[int, int] = field(default_factory=dict)
     gate_waived: bool = False
     left_out_since: Collection[int] = frozenset()
+    opened_ns: int | None = None
 
 
 def finished_steps_matter(steps: Steps, policy: Policy) -> bool:

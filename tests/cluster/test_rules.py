@@ -37,6 +37,8 @@ def test_a_run_whose_window_closed_on_a_chunk_ends_once_the_others_are_done() ->
     assert not judge(Standing(chunks={(0, "shut"): 1, (0, "open"): 1}), policy(), NOW)
     change = judge(Standing(chunks={(0, "shut"): 1, (0, "done"): 1}), policy(), NOW)
     assert change.end == (StopReason.WINDOW_CLOSED, "")
+    change = judge(Standing(chunks={(0, "shut"): 1, (0, "done"): 1}), policy(at_end="wait"), NOW)
+    assert (bool(change), change.shut, change.end) == (True, True, None)
 
 
 def test_a_stopped_run_is_over_once_no_worker_has_a_chunk() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from fleetops.cluster.database import connected, conninfo, shown, upgrade
 from fleetops.cluster.load import AttemptRow, ChunkRows, load_chunk, wait_for_strays
-from fleetops.cluster.submit import starts_ns, submit
+from fleetops.cluster.submit import submit
+from fleetops.cluster.window import starts_ns
 from fleetops.errors import JournalError, RunBusyError, UsageError
 from fleetops.model import Operation, Reason
 from fleetops.policy import Policy

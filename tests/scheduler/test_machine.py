@@ -483,6 +483,14 @@ def test_a_run_whose_window_does_not_open_for_a_year_ends() -> None:
     assert machine.next(0) == Done(StopReason.WINDOW_CLOSED)
 
 
+def test_what_is_taken_up_once_the_opening_that_it_was_for_is_over_waits_for_no_other() -> None:
+    missed = Progress(opened_ns=OPENS_NS)
+    machine = scheduler("A sync", progress=missed, **WINDOW)
+    assert machine.next(CLOSES_NS) == Done(StopReason.WINDOW_CLOSED)
+    machine = scheduler("A sync", progress=missed, **WINDOW)
+    assert machine.next(DAY_NS + OPENS_NS) == Send(0, 1), "another one has opened by itself"
+
+
 def test_windows_may_be_left_out_of_account() -> None:
     steps = Steps.of(rows("A sync"))
     machine = Scheduler(steps, Policy.model_validate(WINDOW), b"run", heed_window=False)
