@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +17,7 @@ from fleetops.cli.errors import ends_well, log, put, say
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
 from fleetops.cli.options import CaOption, Format, QuietOption, TokenFileOption
 from fleetops.cli.state import database_url
+from fleetops.cli.watching import MetricsOption, VerboseOption, WorkerWatching
 from fleetops.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fleetops.journal import NewRun
 
 _EVERY_S = 5.0
-_SHOWN = frozenset({"info", "warning", "error"})
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +51,9 @@ def worker(
     token_file: TokenFileOption = None,
     ca_bundle: CaOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
     log_format: LogFormatOption = LogFormat.TEXT,
+    metrics_file: MetricsOption = None,
 ) -> ExitCode:
     """Run chunks of the runs in the database, beside other workers, until SIGTERM."""
     log_as(log_format)
@@ -67,13 +68,7 @@ def worker(
     def make_control(base_url: str, policy: Policy) -> HttpControlPlane:
         return Connection(base_url=base_url, token=token, ca_bundle=ca_bundle).control(policy)
 
-    def tell(level: str, event: str, fields: Mapping[str, Any]) -> None:
-        if logs_json():
-            log(level, event, fields)
-        elif level in _SHOWN and not (quiet and level == "info"):
-            told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items())
-            say(printable(f"{time.strftime('%H:%M:%S')} {event.replace('_', ' ')}: {told}"))
-
+    watching = WorkerWatching(quiet=quiet, verbose=verbose, metrics_file=metrics_file)
     settings = WorkerSettings(
         url=url,
         make_control=make_control,
@@ -82,13 +77,16 @@ def worker(
         behind_pooler=behind_pooler,
         lease_ns=_lease_ns(lease),
         until_idle=until_idle,
-        tell=tell,
+        tell=watching.tell,
+        tell_step=watching.tell_step,
+        watch=watching.show,
     )
 
     async def work() -> None:
         await Worker(settings).run()
 
-    anyio.run(work)
+    with watching:
+        anyio.run(work)
     return ExitCode.OK
 
 
@@ -225,4 +223,6 @@ def refuse_here(metrics_file: Path | None) -> None:
         UsageError: Metrics were asked for.
     """
     if metrics_file is not None:
-        raise UsageError("a run on the cluster writes no metrics file on this host", hint="leave --metrics-file out")
+        raise UsageError(
+            "a run on the cluster writes no metrics file on this host", hint="`fleetops worker` takes --metrics-file"
+        )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Iterable
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import anyio
 import typer
 
+from fleetops.cli.diagnostics import printable
 from fleetops.cli.drawing import timed, told
 from fleetops.cli.errors import warn
 from fleetops.cli.log import LogFormat, log_as, log_line, logs_json
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleetops.campaigns import RunResult
+    from fleetops.cluster.worker import Worker
     from fleetops.journal import StateDir
     from fleetops.journal.told import Tell
     from fleetops.report.metrics import MetricsFile
@@ -34,6 +39,8 @@ VerboseOption = Annotated[
     typer.Option("--verbose", "-v", count=True, help="A line for each step that goes wrong; -vv for each attempt."),
 ]
 _EVERYTHING = 2
+_PRINT_S = 0.25
+_SHOWN = frozenset({"info", "warning", "error"})
 
 
 class Watching:
@@ -120,6 +127,74 @@ class Watching:
             self._teller.tell(timed(at_ns, words))
 
 
+class WorkerWatching:
+    """Those who look on at a worker, as long as it is in a `with`. Like a run, it waits for nobody who reads.
+
+    Args:
+        quiet: Whether nobody wants to see what goes well.
+        verbose: 1 for a line of each step that goes wrong, 2 for one of each attempt.
+        metrics_file: Where the metrics go, if anywhere.
+
+    Raises:
+        UsageError: The metrics cannot be written there.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: int, metrics_file: Path | None) -> None:
+        from fleetops.cluster.metrics import WorkerMetrics
+
+        self._quiet = quiet
+        self._verbose = verbose
+        self._metrics = None if metrics_file is None else WorkerMetrics(_named_well(metrics_file), warn)
+        self._teller = Teller()
+        self._lines = LogLines(self._teller, progress=False)
+        self._over = threading.Event()
+        # What a worker says while it waits for the database at its start is said before anybody looks on.
+        self._printer = threading.Thread(target=copy_context().run, args=(self._print,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._printer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._printer.join()
+        self._lines.close()
+        if self._metrics is not None:
+            self._metrics.end()
+
+    def _print(self) -> None:
+        while not self._over.wait(_PRINT_S):
+            self._lines.close()
+
+    @property
+    def tell_step(self) -> Tell | None:
+        """What is to be told of each attempt; None where nobody wants to know."""
+        if logs_json():
+            return self._log
+        return self._tell_step if self._verbose and not self._quiet else None
+
+    def tell(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        """What happens to the worker."""
+        if logs_json():
+            self._teller.tell(log_line(level, event, fields))
+        elif level in _SHOWN and not (self._quiet and level == "info"):
+            said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items())
+            self._teller.tell(timed(time.time_ns(), printable(f"{event.replace('_', ' ')}: {said}")))
+
+    async def show(self, worker: Worker) -> None:
+        """Look on until cancelled."""
+        if self._metrics is not None:
+            await self._metrics.follow(worker)
+
+    def _log(self, level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+        self._teller.tell(log_line(level, event, fields, at_ns))
+
+    def _tell_step(self, _: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+        words = told(event, fields, everything=self._verbose >= _EVERYTHING)
+        if words is not None:
+            self._teller.tell(timed(at_ns, words))
+
+
 async def _as_long_as_it_works(watch: Any, runner: Runner) -> None:
     try:
         await watch(runner)
@@ -136,6 +211,10 @@ def _metrics(path: Path, kept: Iterable[Path | None]) -> MetricsFile:
         raise UsageError(
             f"the metrics file {path} would replace a file of the run", hint="name another file with --metrics-file"
         )
+    return MetricsFile(_named_well(path), warn)
+
+
+def _named_well(path: Path) -> Path:
     if path.suffix != ".prom":
         warn(f"node exporter reads only files that end in .prom, and not {path}")
-    return MetricsFile(path, warn)
+    return path

@@ -16,9 +16,9 @@ from fleetops.cluster.outage import ChunkBreaker, SharedBreaker
 from fleetops.cluster.slots import AHEAD_NS, SPREAD_NS
 from fleetops.cluster.standing import note_events, settle, stop_run
 from fleetops.journal.clock import since_boot_ns
-from fleetops.model import NS_PER_S, ReplyKind
+from fleetops.model import NS_PER_S, Outcome, ReplyKind
 from fleetops.policy.adaptive import CUT, FLOOR, RAISE_PER_S, Throttled
-from fleetops.scheduler import Event, Hold, Stop, StopReason
+from fleetops.scheduler import Event, Finish, Hold, Skip, Stop, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
     from fleetops.cluster.clock import DatabaseClock
-    from fleetops.cluster.journal import ChunkJournal
+    from fleetops.cluster.metrics import Counts
     from fleetops.control import ControlPlane, HttpControlPlane
+    from fleetops.journal import Journal
     from fleetops.model import Operation, Reply
     from fleetops.policy import Policy
     from fleetops.runner import Runner
@@ -336,13 +337,14 @@ class CampaignJournal:
     Args:
         journal: What keeps it all.
         campaign: Is told.
+        counts: What the worker has done, to be counted on.
     """
 
-    def __init__(self, journal: ChunkJournal, campaign: Campaign) -> None:
+    def __init__(self, journal: Journal, campaign: Campaign, counts: Counts) -> None:
         self._journal = journal
+        self._counts = counts
         self._campaign = campaign
         self.withdrawn = journal.withdrawn
-        self.confirmed = journal.confirmed
         self.serve = journal.serve
         self.close = journal.close
 
@@ -365,6 +367,20 @@ class CampaignJournal:
         """Note what came of an attempt, and tell the campaign."""
         self._journal.answered(step, attempt, sent_ns=sent_ns, answered_ns=answered_ns, reply=reply, effects=effects)
         self._campaign.seen(reply, effects)
+        self._counts.attempts[reply.kind] += 1
+        self._count(effects)
+
+    def confirmed(self, effects: Sequence[Effect], now_ns: int) -> None:
+        """Note what a look into the inventory changed; see `Journal.confirmed`."""
+        self._journal.confirmed(effects, now_ns)
+        self._count(effects)
+
+    def _count(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Finish):
+                self._counts.outcomes[effect.outcome] += 1
+            elif isinstance(effect, Skip):
+                self._counts.outcomes[Outcome.SKIPPED] += len(effect.steps)
 
     def happened(self, notices: Sequence[Notice]) -> None:
         """What happens to the run as a whole is noted once, not by each of its chunks."""

@@ -60,6 +60,10 @@ class Lease:
         """It was renewed by a request that was made at this moment, so it began no earlier."""
         self._until_ns = asked_ns + self.lasts_ns - _MARGIN_NS
 
+    def left_s(self, now_ns: int) -> float:
+        """For how long it lasts from this moment on, in seconds."""
+        return max(0, self._until_ns - now_ns) / NS_PER_S
+
     def lasts(self, now_ns: int) -> bool:
         """Whether it lasts at this moment."""
         return now_ns < self._until_ns

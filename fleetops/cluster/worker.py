@@ -22,12 +22,14 @@ from fleetops.cluster.database import connected, first_line, is_pooled, make_poo
 from fleetops.cluster.journal import ChunkJournal, Hold
 from fleetops.cluster.lease import LEASE_NS, Lease
 from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
+from fleetops.cluster.metrics import Counts, WorkerSnapshot
 from fleetops.cluster.outage import ChunkBreaker
 from fleetops.cluster.queue import DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
 from fleetops.cluster.standing import settle
 from fleetops.cluster.window import opened_ns
 from fleetops.errors import FleetopsError, HostError, JournalError
 from fleetops.journal.clock import since_boot_ns
+from fleetops.journal.told import ToldJournal
 from fleetops.model import NS_PER_S
 from fleetops.policy import Policy
 from fleetops.policy.settings import AtEnd
@@ -36,11 +38,14 @@ from fleetops.scheduler import Scheduler, StopReason
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from psycopg_pool import AsyncConnectionPool
 
+    from fleetops.cluster.load import LoadedChunk
     from fleetops.control import HttpControlPlane
+    from fleetops.journal import Journal
+    from fleetops.journal.told import Tell as TellStep
 
     Tell = Callable[[str, str, Mapping[str, Any]], None]
     """Is told a level, an event, and the fields that apply."""
@@ -78,6 +83,8 @@ class WorkerSettings:
         lease_ns: How long its lease lasts without a sign of life.
         until_idle: Whether it ends once no run is live.
         tell: Is told what happens.
+        tell_step: Is told of attempts and of what they lead to; None where nobody wants to know.
+        watch: Looks on, with the worker as its argument, until cancelled.
     """
 
     url: str
@@ -88,6 +95,8 @@ class WorkerSettings:
     lease_ns: int = LEASE_NS
     until_idle: bool = False
     tell: Tell = field(default=lambda *_: None)
+    tell_step: TellStep | None = None
+    watch: Callable[[Worker], Coroutine[Any, Any, None]] | None = None
 
 
 class Worker:
@@ -111,6 +120,8 @@ class Worker:
         self._campaigns: dict[str, Campaign] = {}
         self._chunks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(settings.chunks)
+        self._counts = Counts()
+        self._sends_before = 0
         self._draining = False
         self._taking = anyio.CancelScope()
         self._idle = anyio.Event()
@@ -131,6 +142,8 @@ class Worker:
             async with anyio.create_task_group() as tasks:
                 for task in (self._heartbeats, self._reap, self._serve_queue):
                     tasks.start_soon(task)
+                if self._settings.watch is not None:
+                    tasks.start_soon(self._settings.watch, self)
                 await self._until_asked()
                 await self._drain()
                 tasks.cancel_scope.cancel()
@@ -202,6 +215,25 @@ class Worker:
                     waiting.cancel_scope.cancel()
                     break
 
+    def snapshot(self) -> WorkerSnapshot:
+        """What it does now."""
+        runners = [running.runner.snapshot() for _, running in self._running()]
+        return WorkerSnapshot(
+            worker=self.worker,
+            queue=self._settings.queue,
+            draining=self._draining,
+            lease_s=self._lease.left_s(since_boot_ns()),
+            chunks=len(self._chunks),
+            sends=self._sends(),
+            in_flight=sum(one.in_flight for one in runners),
+            waiting=sum(one.waiting for one in runners),
+            ready=sum(one.ready for one in runners),
+            counts=self._counts,
+        )
+
+    def _sends(self) -> int:
+        return self._sends_before + sum(campaign.gate.sends for campaign in self._campaigns.values())
+
     def _alive(self) -> bool:
         return self._lease.lasts(since_boot_ns()) and not self._clock.stepped
 
@@ -221,7 +253,7 @@ class Worker:
                 await anyio.sleep(self._lease.renew_s)
 
     async def _heartbeat(self) -> None:
-        sends = sum(campaign.gate.sends for campaign in self._campaigns.values())
+        sends = self._sends()
         asked_ns = since_boot_ns()
         async with self._pool.connection() as connection:
             row = await (
@@ -361,7 +393,7 @@ class Worker:
             breaker=breaker,
             throttled=campaign.throttled,
         )
-        kept = CampaignJournal(journal, campaign)
+        kept = CampaignJournal(self._told(journal, run_id, loaded), campaign, self._counts)
         runner = Runner(
             scheduler,
             kept,
@@ -382,6 +414,7 @@ class Worker:
             lost = [(step, progress.troubles[step].sends + 1) for step in progress.lost]
             reason = await runner.drive(lost)
         finally:
+            self._counts.chunks[reason] += 1
             campaign.left(chunk)
             with anyio.CancelScope(shield=True):
                 try:
@@ -394,6 +427,17 @@ class Worker:
                     if not running.lost:
                         await self._finish(hold, reason)
                     await self._part(campaign)
+
+    def _told(self, journal: Journal, run_id: str, loaded: LoadedChunk) -> Journal:
+        """A chunk's journal, and whoever is told of its steps."""
+        tell_step = self._settings.tell_step
+        if tell_step is None:
+            return journal
+
+        def tell(level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+            tell_step(level, event, at_ns, {"run_id": run_id, **fields})
+
+        return ToldJournal(journal, loaded.steps, tell, loaded.numbers)
 
     async def _finish(self, hold: Hold, reason: StopReason) -> None:
         """Give a chunk back, with what became of it."""
@@ -430,6 +474,7 @@ class Worker:
             return
         if self._campaigns.get(campaign.row.run_id) is campaign:
             del self._campaigns[campaign.row.run_id]
+        self._sends_before += campaign.gate.sends
         sync, campaign.task = campaign.task, None
         sync.cancel()
         await asyncio.wait([sync])

@@ -39,10 +39,12 @@ class ToldJournal:
         journal: What keeps it all.
         steps: The campaign's steps.
         tell: Is told, after the journal.
+        numbers: By step, its number in the campaign, where the steps are only some of it.
     """
 
-    def __init__(self, journal: Journal, steps: Steps, tell: Tell) -> None:
+    def __init__(self, journal: Journal, steps: Steps, tell: Tell, numbers: Sequence[int] | None = None) -> None:
         self._journal = journal
+        self._numbers = numbers
         self._steps = steps
         self._tell = tell
         self.intend = journal.intend
@@ -111,4 +113,5 @@ class ToldJournal:
         self._tell(_LEVELS[outcome], "outcome", now_ns, {**self._step(step), **sends, "outcome": outcome, **why})
 
     def _step(self, step: int) -> dict[str, Any]:
-        return {"row": step + 1, "serial": self._steps.serial(step), "operation": self._steps.operation(step)}
+        row = 1 + (step if self._numbers is None else self._numbers[step])
+        return {"row": row, "serial": self._steps.serial(step), "operation": self._steps.operation(step)}
