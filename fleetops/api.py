@@ -20,12 +20,15 @@ from fleetops import campaigns
 from fleetops.campaigns import Connection, RunResult
 from fleetops.control import Token, read_token
 from fleetops.errors import ExitCode, FleetopsError, InvalidInputError, UsageError
-from fleetops.events import Listener, RunEvent, outside_of_loops
+from fleetops.events import Listener, RunEvent, RunStatus, outside_of_loops
 from fleetops.journal import StateDir, default_state_dir
+from fleetops.journal.commands import Action, Heard
 from fleetops.journal.views import RunView
 from fleetops.model import NS_PER_S, Operation, Outcome, Reason
+from fleetops.places import shared, state_dir
 from fleetops.report.formats import Format
 from fleetops.validation import Campaign, validate
+from fleetops.workers import ask, resume_on_workers, status, submit, wait, worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -41,11 +44,13 @@ if TYPE_CHECKING:
     OnEvent = Callable[[RunEvent], object]
 
 __all__ = [
+    "Action",
     "Campaign",
     "Connection",
     "ExitCode",
     "FleetopsError",
     "Format",
+    "Heard",
     "InvalidInputError",
     "Operation",
     "Outcome",
@@ -53,15 +58,21 @@ __all__ = [
     "RunEvent",
     "RunReport",
     "RunResult",
+    "RunStatus",
     "StateDir",
     "StepResult",
     "Token",
+    "ask",
     "plan",
     "read_token",
     "report",
     "resume",
     "run",
+    "status",
+    "submit",
     "validate",
+    "wait",
+    "worker",
     "write_report",
 ]
 
@@ -104,7 +115,7 @@ def plan(
 
     if start_at is not None and start_at.tzinfo is None:
         raise UsageError("the start has no time zone", hint="give it one: datetime(2026, 1, 31, 2, tzinfo=UTC)")
-    url, kept = campaigns.base_url_of(base_url), _state_dir(state)
+    url, kept = campaigns.base_url_of(base_url), _here(state)
     assumptions = learned(kept, url) or Assumptions()
     return make_plan(
         campaign,
@@ -152,20 +163,15 @@ def run(
         RunBusyError: Another live run stands in the way.
         HostError: The journal cannot be written.
     """
-    prediction = ""
     where = connection or Connection.from_environment()
-    if plan is not None:
-        from fleetops.plan import Forecast, require_unchanged  # noqa: PLC0415 - takes the simulation
-
-        require_unchanged(plan, campaign.manifest, campaign.policy, base_url=where.base_url, heed_window=heed_window)
-        prediction = Forecast.of(plan).model_dump_json()
+    prediction = campaigns.prediction_of(plan, campaign, where.base_url, heed_window=heed_window)
     listener = Listener(on_event)
 
     def work() -> RunResult:
         return campaigns.run(
             campaign,
             where,
-            _state_dir(state),
+            _here(state),
             consent=consent,
             alongside=alongside,
             heed_window=heed_window,
@@ -183,6 +189,7 @@ def resume(
     connection: Connection | None = None,
     *,
     state: State = None,
+    database: str | None = None,
     options: Mapping[str, Any] | None = None,
     alongside: bool = False,
     heed_window: bool = True,
@@ -190,10 +197,13 @@ def resume(
 ) -> RunResult:
     """Go on with a run that was stopped, or that lost its process; what was answered is never sent again.
 
+    A run of a database is left to its workers, and waited for.
+
     Args:
         run_id: The run.
         connection: Where; None for the base URL that it was started with and the token in FLEETOPS_TOKEN.
-        state: Where its journal is kept; None for the usual place.
+        state: Where its journal is kept, if on this host; None for the usual place.
+        database: The database that may have it; None for the one in FLEETOPS_DATABASE_URL, if any.
         options: Settings that differ from now on, in the shape of a policy file.
         alongside: Whether other runs may be live on the same control plane.
         heed_window: Whether the policy's maintenance windows count.
@@ -205,10 +215,23 @@ def resume(
         RunBusyError: A process drives it, or another live run stands in the way.
         JournalError: The journal is damaged or cannot be written.
     """
-    kept, listener = _state_dir(state), Listener(on_event)
+    kept, listener = _anywhere(state, database), Listener(on_event)
     done = campaigns.finished(run_id, kept)
     if done is not None:
         return done
+    cluster = shared(kept, run_id)
+    if cluster is not None:
+        if on_event is not None:
+            raise UsageError("workers tell no events here", hint="leave on_event out, or give it to `worker`")
+        resume_on_workers(
+            cluster.url,
+            run_id,
+            base_url=None if connection is None else connection.base_url,
+            options=options,
+            alongside=alongside,
+            heed_window=heed_window,
+        )
+        return wait(run_id, database=cluster.url)
     token = connection.token if connection is not None else campaigns.token_of_environment()
 
     def work() -> RunResult:
@@ -295,12 +318,19 @@ class RunReport:
             yield StepResult(**{"note": "", **known})
 
 
-def report(run_id: str, *, state: State = None, outcomes: Collection[Outcome | str] | None = None) -> RunReport:
+def report(
+    run_id: str,
+    *,
+    state: State = None,
+    database: str | None = None,
+    outcomes: Collection[Outcome | str] | None = None,
+) -> RunReport:
     """What became of each step of a run, at any time, also while it runs.
 
     Args:
         run_id: The run.
-        state: Where its journal is kept; None for the usual place.
+        state: Where its journal is kept, if on this host; None for the usual place.
+        database: The database that may have it; None for the one in FLEETOPS_DATABASE_URL, if any.
         outcomes: Only the steps with one of these outcomes; None for all.
 
     Raises:
@@ -313,7 +343,7 @@ def report(run_id: str, *, state: State = None, outcomes: Collection[Outcome | s
     from fleetops.report.summary import summarise  # noqa: PLC0415 - only for a report
 
     wanted = _outcomes(outcomes)
-    with RunView.open(_state_dir(state), run_id) as view:
+    with RunView.open(_anywhere(state, database), run_id) as view:
         summary, frame = summarise(view), report_frame(view, wanted)
     for name in _TIMES:
         frame[name] = pd.to_datetime(frame[name].mask(frame[name] == ""), utc=True, format="ISO8601")
@@ -325,6 +355,7 @@ def write_report(
     where: Path | str | TextIO,
     *,
     state: State = None,
+    database: str | None = None,
     report_format: Format | str = Format.CSV,
     outcomes: Collection[Outcome | str] | None = None,
 ) -> None:
@@ -333,7 +364,8 @@ def write_report(
     Args:
         run_id: The run.
         where: A path, whose file is replaced as a whole, or an open stream.
-        state: Where its journal is kept; None for the usual place.
+        state: Where its journal is kept, if on this host; None for the usual place.
+        database: The database that may have it; None for the one in FLEETOPS_DATABASE_URL, if any.
         report_format: `csv`, `json`, `junit`, `html` or `manifest`.
         outcomes: Only the steps with one of these outcomes; None for all.
 
@@ -346,7 +378,7 @@ def write_report(
 
     if report_format not in set(Format):
         raise UsageError(f"there is no report format {report_format!r}", hint=f"known: {', '.join(Format)}")
-    with RunView.open(_state_dir(state), run_id) as view:
+    with RunView.open(_anywhere(state, database), run_id) as view:
         write(view, Format(report_format), Path(where) if isinstance(where, str) else where, _outcomes(outcomes))
 
 
@@ -357,10 +389,16 @@ def _ended(listener: Listener, result: RunResult) -> RunResult:
     return result
 
 
-def _state_dir(state: State) -> StateDir:
+def _here(state: State) -> StateDir:
+    """The runs of this host."""
     if isinstance(state, StateDir):
         return state
     return StateDir(default_state_dir(os.environ) if state is None else Path(state))
+
+
+def _anywhere(state: State, database: str | None) -> StateDir:
+    """The runs of this host, and those of a database where one is named."""
+    return state if isinstance(state, StateDir) else state_dir(state, database)
 
 
 def _outcomes(names: Collection[Outcome | str] | None) -> set[Outcome] | None:

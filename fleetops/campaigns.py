@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fleetops.journal.told import Tell
     from fleetops.manifest import Manifest
     from fleetops.model import Reason
+    from fleetops.plan import Plan
     from fleetops.policy import Policy
     from fleetops.preflight import Sighting
     from fleetops.runner.session import Watch
@@ -283,6 +284,32 @@ def resume(
         connection = Connection(base_url=session.loaded.facts.base_url, token=token, ca_bundle=ca_bundle)
         ended = run_in_loop(_drive, session, connection, watch, heed_window, tell)
     return _result(state, run_id, ended.reason, ended.detail)
+
+
+def prediction_of(plan: Plan | None, campaign: Campaign, base_url: str, *, heed_window: bool) -> str:
+    """What the plan of a campaign predicted, as a journal keeps it; empty where there is no plan.
+
+    Raises:
+        InvalidInputError: The plan does not hold.
+    """
+    if plan is None:
+        return ""
+    from fleetops.plan import Forecast, require_unchanged  # noqa: PLC0415 - takes the simulation
+
+    require_unchanged(plan, campaign.manifest, campaign.policy, base_url=base_url, heed_window=heed_window)
+    return Forecast.of(plan).model_dump_json()
+
+
+def ended(run_id: str, state: StateDir) -> RunResult:
+    """How a run stands that has ended wherever it was driven.
+
+    Raises:
+        UsageError: There is no such run.
+        JournalError: The journal is damaged.
+    """
+    with RunView.open(state, run_id) as view:
+        last = view.processes[-1]
+        return RunResult(run_id, last.end_reason, last.end_detail, view.exit_code(), view.outcomes)
 
 
 def changed_policy(policy: Policy, options: Mapping[str, Any]) -> Policy:

@@ -78,6 +78,53 @@ class RunEvent:
     steps: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How far a run on workers is.
+
+    Attributes:
+        ended: Whether it is over.
+        steps: All steps.
+        outcomes: Steps by outcome.
+        paused: Whether it waits for the operator.
+        stopping: Why nothing more is sent, or None.
+        scheduled: Whether it waits for its window to open.
+        wave: The wave that was let in last, from 1, and how many there are.
+        per_s: The rate in force, in operations per second.
+        workers: Workers of its queue that are there.
+        chunks: Chunks that are done, and all.
+    """
+
+    ended: bool
+    steps: int
+    outcomes: dict[Outcome, int]
+    paused: bool
+    stopping: str | None
+    scheduled: bool
+    wave: tuple[int, int]
+    per_s: float
+    workers: int
+    chunks: tuple[int, int]
+
+    def text(self) -> str:
+        """It in a line."""
+        done = sum(self.outcomes.values())
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.items() if count)
+        parts = [f"{done:,} of {self.steps:,} steps" + (f" ({counts})" if counts else "")]
+        parts += [f"{self.chunks[0]:,} of {self.chunks[1]:,} chunks", f"{self.workers} workers", f"{self.per_s:.3g}/s"]
+        if self.wave[1] > 1:
+            parts.append(f"wave {self.wave[0]} of {self.wave[1]}")
+        if self.stopping is not None:
+            parts.append(f"stopping: {self.stopping.replace('_', ' ')}")
+        elif self.paused:
+            parts.append("paused")
+        elif self.scheduled:
+            parts.append("the maintenance window is closed")
+        elif not self.workers:
+            parts.append("no worker is there: start one with `fleetops worker`")
+        return ", ".join(parts)
+
+
 class Listener:
     """Passes on what a run tells to a callback, and stops the run where the callback fails.
 

@@ -16,12 +16,12 @@ from fleetops.cli.diagnostics import printable
 from fleetops.cli.errors import ends_well, log, put, say
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
 from fleetops.cli.options import CaOption, Format, QuietOption, TokenFileOption
-from fleetops.cli.state import database_url
 from fleetops.cli.watching import MetricsOption, VerboseOption, WorkerWatching
 from fleetops.errors import ExitCode, UsageError
+from fleetops.places import database_url
 
 if TYPE_CHECKING:
-    from fleetops.cluster.follow import Glance
+    from fleetops.events import RunStatus
     from fleetops.journal import NewRun
 
 _EVERY_S = 5.0
@@ -190,7 +190,7 @@ def look_on(run_id: str, *, quiet: bool) -> bool:
 
     due_s = time.monotonic() + _EVERY_S
 
-    def seen(glance: Glance) -> None:
+    def seen(glance: RunStatus) -> None:
         nonlocal due_s
         if not quiet and time.monotonic() >= due_s:
             due_s = time.monotonic() + _EVERY_S

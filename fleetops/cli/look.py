@@ -16,8 +16,8 @@ from fleetops.cli.drawing import drawing, plain_line
 from fleetops.cli.errors import ends_well, say
 from fleetops.cli.options import Format, FormatOption, RunArgument, file_or_stdout
 from fleetops.cli.progress import terminal, working
-from fleetops.cli.state import shared, state_dir
 from fleetops.errors import ExitCode, UsageError
+from fleetops.places import shared, state_dir
 
 if TYPE_CHECKING:
     from fleetops.journal import StateDir

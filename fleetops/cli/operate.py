@@ -22,8 +22,8 @@ from fleetops.cli.options import (
     base_url_or_default,
     file_or_stdout,
 )
-from fleetops.cli.state import shared, state_dir
 from fleetops.errors import ExitCode, UsageError
+from fleetops.places import shared, state_dir
 
 if TYPE_CHECKING:
     from fleetops.campaigns import Connection

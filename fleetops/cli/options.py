@@ -36,7 +36,7 @@ ManifestArgument = Annotated[
 
 def known_runs(incomplete: str) -> list[str]:
     """The ids of the runs that start like `incomplete`, newest first; none where they cannot be listed."""
-    from fleetops.cli.state import state_dir
+    from fleetops.places import state_dir
 
     # A shell that completes has nowhere to show an error.
     with suppress(OSError, FleetopsError):

@@ -34,9 +34,9 @@ from fleetops.cli.options import (
 )
 from fleetops.cli.plan import assumed, campaign_of_plan, is_plan, planned
 from fleetops.cli.progress import reading, working
-from fleetops.cli.state import shared, state_dir
 from fleetops.cli.watching import MetricsOption, VerboseOption, Watching
 from fleetops.errors import ExitCode, HostError, UsageError
+from fleetops.places import shared, state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -272,18 +272,14 @@ def _connection(url: str, token_file: Path | None, ca_bundle: Path | None, *, ne
 
 def _end_on_cluster(run_id: str, report: Path, output: Format, *, detach: bool, quiet: bool) -> ExitCode:
     """Look on until the workers are done with a run, and write the report; or leave it to them."""
-    from fleetops.campaigns import RunResult
-    from fleetops.journal.views import RunView
+    from fleetops import campaigns
 
     if detach:
         return left(run_id, output)
     if not look_on(run_id, quiet=quiet):
         return ExitCode.INCOMPLETE
     state = state_dir()
-    with RunView.open(state, run_id) as view:
-        last = view.processes[-1]
-        result = RunResult(run_id, last.end_reason, last.end_detail, view.exit_code(), view.outcomes)
-    return _finish(state, result, report, output)
+    return _finish(state, campaigns.ended(run_id, state), report, output)
 
 
 def _say_warnings(campaign: Campaign, strict: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -11,6 +11,7 @@ import anyio
 from fleetops.cluster.database import connected, make_pool, no_such_run
 from fleetops.cluster.queue import make_queue, offer_chunks
 from fleetops.errors import JournalError
+from fleetops.events import RunStatus
 from fleetops.model import Outcome
 
 if TYPE_CHECKING:
@@ -29,54 +30,7 @@ FROM run r JOIN pace p USING (run_id) JOIN gate g USING (base_url) WHERE r.run_i
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """How far a run is.
-
-    Attributes:
-        ended: Whether it is over.
-        steps: All steps.
-        outcomes: Steps by outcome.
-        paused: Whether it waits for the operator.
-        stopping: Why nothing more is sent, or None.
-        scheduled: Whether it waits for its window to open.
-        wave: The wave that was let in last, from 1, and how many there are.
-        per_s: The rate in force, in operations per second.
-        workers: Workers of its queue that are there.
-        chunks: Chunks that are done, and all.
-    """
-
-    ended: bool
-    steps: int
-    outcomes: dict[Outcome, int]
-    paused: bool
-    stopping: str | None
-    scheduled: bool
-    wave: tuple[int, int]
-    per_s: float
-    workers: int
-    chunks: tuple[int, int]
-
-    def text(self) -> str:
-        """It in a line."""
-        done = sum(self.outcomes.values())
-        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.items() if count)
-        parts = [f"{done:,} of {self.steps:,} steps" + (f" ({counts})" if counts else "")]
-        parts += [f"{self.chunks[0]:,} of {self.chunks[1]:,} chunks", f"{self.workers} workers", f"{self.per_s:.3g}/s"]
-        if self.wave[1] > 1:
-            parts.append(f"wave {self.wave[0]} of {self.wave[1]}")
-        if self.stopping is not None:
-            parts.append(f"stopping: {self.stopping.replace('_', ' ')}")
-        elif self.paused:
-            parts.append("paused")
-        elif self.scheduled:
-            parts.append("the maintenance window is closed")
-        elif not self.workers:
-            parts.append("no worker is there: start one with `fleetops worker`")
-        return ", ".join(parts)
-
-
-def glance(url: str, run_id: str) -> Glance:
+def glance(url: str, run_id: str) -> RunStatus:
     """How far a run is now.
 
     Raises:
@@ -93,28 +47,38 @@ def glance(url: str, run_id: str) -> Glance:
         outcome = Outcome.ACCEPTED if name == "not_confirmed" else Outcome(name)
         outcomes[outcome] = outcomes.get(outcome, 0) + int(count)
     ordered = {outcome: outcomes[outcome] for outcome in Outcome if outcomes.get(outcome)}
-    return Glance(ended, steps, ordered, paused, stopping, scheduled, (wave + 1, waves), per_s, workers, (done, chunks))
+    return RunStatus(
+        ended, steps, ordered, paused, stopping, scheduled, (wave + 1, waves), per_s, workers, (done, chunks)
+    )
 
 
-def follow(url: str, run_id: str, seen: Callable[[Glance], None]) -> None:
+def follow(url: str, run_id: str, seen: Callable[[RunStatus], object], longest_s: float | None = None) -> bool:
     """Look at a run until it is over, also while the database is away.
 
     Args:
         url: The database.
         run_id: The run.
         seen: Called with every look.
+        longest_s: For how many seconds at most; None for no end.
+
+    Returns:
+        Whether it is over.
+
+    Raises:
+        UsageError: There is no such run.
     """
+    until_s = None if longest_s is None else time.monotonic() + longest_s
     while True:
-        try:
+        # A database that is away is for the workers to mind; whoever looks on only waits.
+        with suppress(JournalError):
             now = glance(url, run_id)
-        except JournalError:
-            # It is for the workers to mind; whoever looks on only waits.
-            time.sleep(_EVERY_S)
-            continue
-        seen(now)
-        if now.ended:
-            return
-        time.sleep(_EVERY_S)
+            seen(now)
+            if now.ended:
+                return True
+        left_s = _EVERY_S if until_s is None else until_s - time.monotonic()
+        if left_s <= 0:
+            return False
+        time.sleep(min(_EVERY_S, left_s))
 
 
 def offer(url: str, run_id: str) -> None:

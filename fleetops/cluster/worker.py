@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -124,7 +125,7 @@ class Worker:
         self._sends_before = 0
         self._draining = False
         self._taking = anyio.CancelScope()
-        self._idle = anyio.Event()
+        self._asked = anyio.Event()
         self._look_soon = anyio.Event()
         self.worker = 0
 
@@ -202,15 +203,23 @@ class Worker:
         how = {"queue": self._settings.queue, "listens": self._listens}
         self._tell("info", "worker_started", {"worker": self.worker, **how})
 
+    def stop(self) -> None:
+        """Have it end as a signal does; to be called in its event loop."""
+        self._asked.set()
+
     async def _until_asked(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            # Signals are the main thread's.
+            await self._asked.wait()
+            return
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with anyio.create_task_group() as waiting:
 
-                async def until_idle() -> None:
-                    await self._idle.wait()
+                async def until_stopped() -> None:
+                    await self._asked.wait()
                     waiting.cancel_scope.cancel()
 
-                waiting.start_soon(until_idle)
+                waiting.start_soon(until_stopped)
                 async for _ in signals:
                     waiting.cancel_scope.cancel()
                     break
@@ -497,7 +506,7 @@ class Worker:
                         await clear_stalled_jobs(self._queue)
                         await self._forget_workers(connection)
                 if self._settings.until_idle and not live and not self._chunks:
-                    self._idle.set()
+                    self._asked.set()
             except Exception as error:  # noqa: BLE001 - the queue has errors of its own for a database that is away
                 self._tell("debug", "reaper_failed", {"message": type(error).__name__})
             with anyio.move_on_after(min(self._lease.look_s, due_s)):

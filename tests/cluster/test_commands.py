@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fleetops.events import RunStatus
+
 
 class Shell:
     """Commands in a folder of their own."""
@@ -116,7 +118,7 @@ def test_whoever_looks_on_waits_for_a_database_that_is_away(shell: Shell, monkey
     do(shell.fleet.url, "UPDATE run SET ended_ns = 1")
     real, away = follow.glance, iter([True])
 
-    def glance(url: str, run_id: str) -> follow.Glance:
+    def glance(url: str, run_id: str) -> RunStatus:
         if next(away, False):
             raise JournalError("away")
         return real(url, run_id)

@@ -39,6 +39,26 @@ def test_a_run_on_one_host_imports_nothing_of_the_cluster(command: list[str], tm
     assert "[]" in done.stderr, done.stderr
 
 
+def test_the_python_api_loads_nothing_of_the_cluster_for_a_run_on_one_host(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("serial_number,operation\nZQ000000001,sync\n")
+    script = (
+        "import sys\nfrom fleetops import api\n"
+        "result = api.run(api.validate('m.csv', options={'settle': {'sync': 0}}))\napi.report(result.run_id)\n"
+        "names = ('fleetops.cluster', 'psycopg', 'procrastinate', 'yoyo')\n"
+        "print([one for one in sys.modules if one.startswith(names)])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLEETOPS_", "COV_"))}
+    done = subprocess.run(
+        [FLEETOPS, "sandbox", "--", sys.executable, "-c", script],
+        env=environment | {"FLEETOPS_STATE_DIR": str(tmp_path / "state")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
 def test_a_command_for_workers_says_what_is_missing_where_no_database_is_named(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLEETOPS_")}
     done = subprocess.run([FLEETOPS, "worker"], env=environment, capture_output=True, text=True, timeout=60)
