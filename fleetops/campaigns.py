@@ -257,12 +257,7 @@ def resume(
         RunBusyError: A process drives it, or another live run stands in the way.
         JournalError: The journal is damaged or cannot be written.
     """
-    for name in ONLY_AT_THE_START:
-        if name in (options or {}):
-            raise UsageError(
-                f"{name} is heeded only where a run is started",
-                hint="`deny` leaves devices out of what is left of this run",
-            )
+    refuse_late(options or {})
     if (options or {}).get("waves") is not None:
         # Devices that were sent to already would be in other waves, which lets those in.
         raise UsageError(
@@ -310,6 +305,20 @@ def ended(run_id: str, state: StateDir) -> RunResult:
     with RunView.open(state, run_id) as view:
         last = view.processes[-1]
         return RunResult(run_id, last.end_reason, last.end_detail, view.exit_code(), view.outcomes)
+
+
+def refuse_late(options: Mapping[str, Any]) -> None:
+    """Refuse what says what a run is made of, where it is there already.
+
+    Raises:
+        UsageError: One of the options counts only where a run is started.
+    """
+    for name in ONLY_AT_THE_START:
+        if name in options:
+            raise UsageError(
+                f"{name} is heeded only where a run is started",
+                hint="`deny` leaves devices out of what is left of this run",
+            )
 
 
 def changed_policy(policy: Policy, options: Mapping[str, Any]) -> Policy:

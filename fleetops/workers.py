@@ -187,6 +187,7 @@ def resume_on_workers(
     heed_window: bool,
 ) -> None:
     """Have the workers of a database go on with a run that is over; see `fleetops.api.resume`."""
+    campaigns.refuse_late(options or {})
     from fleetops.cluster.commands import resume  # noqa: PLC0415 - takes the client of the database
     from fleetops.cluster.follow import offer  # noqa: PLC0415 - as above
 

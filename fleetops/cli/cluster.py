@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
@@ -153,34 +153,6 @@ def start_on_cluster(new: NewRun, place: Place, *, quiet: bool) -> None:
             f"run {new.facts.run_id}: {len(new.steps.serials):,} devices, {len(new.steps):,} steps, {chunks:,} chunks, "
             f"queue {printable(place.queue)}, {printable(new.facts.base_url)}"
         )
-
-
-def resume_on_cluster(
-    run_id: str, *, base_url: str | None, options: dict[str, Any], alongside: bool, heed_window: bool
-) -> None:
-    """Have the workers go on with a run that is over.
-
-    Raises:
-        UsageError: There is no such run, or the options make no sense for it.
-        InvalidInputError: The options make no policy.
-        RunBusyError: It goes on as it is, or another run is live on its control plane.
-        JournalError: The database cannot be used.
-    """
-    url = database_url()
-    from fleetops.campaigns import changed_policy
-    from fleetops.cluster.commands import resume
-    from fleetops.cluster.follow import offer
-
-    resume(
-        url,
-        run_id,
-        base_url=base_url,
-        change_policy=lambda policy: changed_policy(policy, options),
-        alongside=alongside,
-        heed_window=heed_window,
-    )
-    offer(url, run_id)
-    log("info", "run_resumed", {})
 
 
 def look_on(run_id: str, *, quiet: bool) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetops.cli.cluster import Place, left, look_on, refuse_here, resume_on_cluster, start_on_cluster
+from fleetops.cli.cluster import Place, left, look_on, refuse_here, start_on_cluster
 from fleetops.cli.diagnostics import counted, printable
 from fleetops.cli.errors import ends_well, log, put, reader_may_go, say, say_problems, warn
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
@@ -194,15 +194,20 @@ def resume(
     if done is not None:
         say(f"run {run_id} has nothing left to do")
         return _finish(state, done, report, output)
-    if shared(state, run_id) is not None:
+    cluster = shared(state, run_id)
+    if cluster is not None:
+        from fleetops.workers import resume_on_workers
+
         refuse_here(metrics_file)
-        resume_on_cluster(
+        resume_on_workers(
+            cluster.url,
             run_id,
             base_url=parse_base_url(base_url) if base_url else None,
             options=options,
             alongside=alongside,
             heed_window=not now,
         )
+        log("info", "run_resumed", {})
         return _end_on_cluster(run_id, report, output, detach=detach, quiet=quiet)
     token = read_token(os.environ, token_file)
     held: list[str] = []

@@ -13,8 +13,9 @@ from fleetops.cluster.submit import MAKE_GATE
 from fleetops.cluster.window import starts_ns
 from fleetops.errors import RunBusyError, UsageError
 from fleetops.journal import Action, Heard
-from fleetops.model import OPERATIONS
+from fleetops.model import OPERATIONS, ReplyKind
 from fleetops.policy import Policy, parse_rate
+from fleetops.policy.exclusion import excluded
 from fleetops.scheduler import Event, StopReason
 from fleetops.version import __version__
 
@@ -29,6 +30,20 @@ _SETTLE: Final = (
     "UPDATE step SET settle_ns = %(after)s WHERE run_id = %(run_id)s AND operation = %(operation)s "
     "AND settle_ns = %(before)s AND settle_ns <> %(after)s"
 )
+_LEAVE_OUT: Final = """
+INSERT INTO result (run_id, chunk, step, outcome, reason, finished_ns, drive)
+SELECT s.run_id, s.chunk, s.step, CASE WHEN t.reason IS NULL THEN 'skipped' ELSE 'unknown' END,
+       coalesce(t.reason, o.reason), %(now_ns)s, %(drive)s
+FROM step s JOIN unnest(%(devices)s::int4[], %(reasons)s::text[]) AS o(device, reason) USING (device)
+LEFT JOIN LATERAL (
+    SELECT CASE WHEN a.kind IS NULL THEN 'crashed' ELSE a.reason END AS reason FROM attempt a
+    WHERE (a.run_id, a.chunk, a.step) = (s.run_id, s.chunk, s.step)
+      AND (a.kind IS NULL OR a.kind = ANY(%(may_have_run)s::text[]))
+    ORDER BY a.attempt DESC LIMIT 1
+) t ON true
+WHERE s.run_id = %(run_id)s
+  AND NOT EXISTS (SELECT 1 FROM result r WHERE (r.run_id, r.chunk, r.step) = (s.run_id, s.chunk, s.step))
+"""
 _TALLIES: Final = "SELECT 0, operation, outcome, sum(steps)::bigint, 0 FROM tally WHERE run_id = %s GROUP BY 2, 3"
 
 
@@ -171,6 +186,8 @@ def resume(
                 hint=f"wait for it (`fleetops status {other[0]} --watch`), or run `--alongside` it",
             )
         _change_settle(connection, run_id, before, policy)
+        if (policy.allow, policy.deny) != (before.allow, before.deny):
+            _leave_out(connection, run_id, policy, drive, now_ns)
         counted = [
             (operation, outcome, steps)
             for (operation, outcome), steps in totals(
@@ -204,6 +221,25 @@ def resume(
             (run_id, drive + 1, __version__, now_ns, policy.to_json()),
         )
         _note(connection, run_id, drive + 1, Event.RESUMED, f"after {str(end_reason).replace('_', ' ')}")
+
+
+def _leave_out(connection: Connection, run_id: str, policy: Policy, drive: int, now_ns: int) -> None:
+    """End the open steps of the devices that the policy leaves out; a later policy does not let them in again."""
+    devices = connection.execute("SELECT device, serial FROM device WHERE run_id = %s", (run_id,)).fetchall()
+    number_of = [device for device, _ in devices]
+    left_out = {number_of[at]: reason for at, reason in excluded(policy, [serial for _, serial in devices]).items()}
+    connection.execute(
+        _LEAVE_OUT,
+        {
+            "run_id": run_id,
+            "drive": drive,
+            "now_ns": now_ns,
+            "devices": list(left_out),
+            "reasons": list(left_out.values()),
+            "may_have_run": [kind for kind in ReplyKind if kind.may_have_run],
+        },
+    )
+    connection.execute("SELECT count_again(%s)", (run_id,))
 
 
 def _facts(connection: Connection, run_id: str) -> dict[str, Any]:

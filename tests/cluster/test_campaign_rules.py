@@ -234,6 +234,43 @@ def test_a_live_run_is_not_resumed_and_keeps_its_waves(fleet: Fleet) -> None:
         resume(fleet.url, "20260102-030405-0000")
 
 
+def test_devices_that_a_resume_leaves_out_are_sent_nothing_more_and_what_may_have_run_is_unknown(fleet: Fleet) -> None:
+    fleet.submit(devices(6), chunk=2)
+    do(
+        fleet.url,
+        "INSERT INTO attempt (run_id, chunk, step, attempt, drive, worker, epoch, intent_ns, answered_ns, kind, "
+        "reason) VALUES (%s, 0, 0, 1, 1, 1, 1, 5, NULL, NULL, NULL), (%s, 0, 1, 1, 1, 1, 1, 5, 6, 'maybe', "
+        "'read_timeout'), (%s, 1, 2, 1, 1, 1, 1, 5, 6, 'not_reached', 'unreachable')",
+        *[RUN_ID] * 3,
+    )
+    do(fleet.url, "UPDATE run SET ended_ns = 1")
+    do(fleet.url, "UPDATE drive SET end_reason = 'interrupted'")
+    resume(
+        fleet.url,
+        RUN_ID,
+        change_policy=lambda policy: policy.model_copy(update={"deny": ("ZQ00000000[1-4]",), "abort_when": ()}),
+    )
+    offer(fleet.url, RUN_ID)
+    fleet.work()
+    found = fleet.value("SELECT json_agg(json_build_array(outcome, reason) ORDER BY step) FROM result")
+    assert found == [
+        ["unknown", "crashed"],
+        ["unknown", "read_timeout"],
+        ["skipped", "excluded"],
+        ["skipped", "excluded"],
+        ["accepted", None],
+        ["accepted", None],
+    ]
+    assert fleet.value("SELECT max(attempt) FROM attempt") == 1
+    assert fleet.value(
+        "SELECT json_object_agg(outcome, n) FROM (SELECT outcome, sum(steps) AS n FROM tally GROUP BY 1) t"
+    ) == {
+        "unknown": 2,
+        "skipped": 2,
+        "accepted": 2,
+    }
+
+
 def test_a_resumed_run_takes_its_new_settle_times_and_rate(fleet: Fleet) -> None:
     fleet.submit(devices(5), settle={"sync": "50ms"})
     do(fleet.url, "UPDATE run SET ended_ns = 1")

@@ -90,6 +90,9 @@ def test_what_stops_a_run_is_said_by_each_command(shell: Shell) -> None:
     assert "no worker is there" in shell("status", run_id).stdout
     assert "has stopped" in shell("abort", run_id).stderr
     assert shell("abort", run_id).exit_code == 2
+    late = shell("resume", run_id, "--offline=skip", "--detach")
+    assert late.exit_code == 2
+    assert "offline is heeded only where a run is started" in late.stderr
     resumed = shell("resume", run_id, "--rate=100/s", "--detach")
     assert resumed.stdout.strip() == run_id
     shell.fleet.work()
