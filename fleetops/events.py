@@ -111,7 +111,8 @@ class RunStatus:
         done = sum(self.outcomes.values())
         counts = ", ".join(f"{count:,} {outcome}" for outcome, count in self.outcomes.items() if count)
         parts = [f"{done:,} of {self.steps:,} steps" + (f" ({counts})" if counts else "")]
-        parts += [f"{self.chunks[0]:,} of {self.chunks[1]:,} chunks", f"{self.workers} workers", f"{self.per_s:.3g}/s"]
+        parts += [f"{self.chunks[0]:,} of {self.chunks[1]:,} chunks", f"{self.per_s:.3g}/s"]
+        parts.append(f"{self.workers} worker{'' if self.workers == 1 else 's'}")
         if self.wave[1] > 1:
             parts.append(f"wave {self.wave[0]} of {self.wave[1]}")
         if self.stopping is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from fleetops.cli.diagnostics import printable
+from fleetops.cli.diagnostics import counted, printable
 from fleetops.cli.errors import ends_well, log, put, say
 from fleetops.cli.log import LogFormat, LogFormatOption, log_as, logs_json
 from fleetops.cli.options import CaOption, Format, QuietOption, TokenFileOption
@@ -150,7 +150,8 @@ def start_on_cluster(new: NewRun, place: Place, *, quiet: bool) -> None:
         log("info", "run_submitted", {"run_id": new.facts.run_id, "chunks": chunks, "queue": place.queue})
     elif not quiet:
         say(
-            f"run {new.facts.run_id}: {len(new.steps.serials):,} devices, {len(new.steps):,} steps, {chunks:,} chunks, "
+            f"run {new.facts.run_id}: {counted(len(new.steps.serials), 'device')}, "
+            f"{counted(len(new.steps), 'step')}, {counted(chunks, 'chunk')}, "
             f"queue {printable(place.queue)}, {printable(new.facts.base_url)}"
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetops.cli.diagnostics import printable
+from fleetops.cli.diagnostics import counted, printable
 from fleetops.cli.drawing import drawing, plain_line
 from fleetops.cli.errors import ends_well, say
 from fleetops.cli.options import Format, FormatOption, RunArgument, file_or_stdout
@@ -137,7 +137,7 @@ def _show(run_id: str, *, watch: bool, output: Format) -> None:
         else:
             text = summary_text(summary)
             if cluster is not None and workers is not None:
-                text += _workers_text(cluster.chunks(run_id), workers)
+                text += _workers_text(cluster.chunks(run_id), workers, live=live)
         if text != shown:
             typer.echo(text)
             sys.stdout.flush()
@@ -171,7 +171,7 @@ def _watch(state: StateDir, run_id: str) -> None:
         screen.clear()
 
 
-def _workers_text(chunks: tuple[int, int, int], workers: list[dict[str, Any]]) -> str:
+def _workers_text(chunks: tuple[int, int, int], workers: list[dict[str, Any]], *, live: bool) -> str:
     """The workers of a run, a line each."""
     done, of, held = chunks
     lines = ["", f"  chunks      {done:,} of {of:,} done, {held:,} being run"]
@@ -179,9 +179,10 @@ def _workers_text(chunks: tuple[int, int, int], workers: list[dict[str, Any]]) -
         state = "draining" if one["draining"] else "alive" if one["alive"] else "gone"
         where = printable(f"{one['host']} (process {one['pid']})")
         lines.append(
-            f"  worker {one['worker']:<4} {state}, {one['chunks']:,} chunks, queue {printable(one['queue'])}, {where}"
+            f"  worker {one['worker']:<4} {state}, {counted(one['chunks'], 'chunk')}, "
+            f"queue {printable(one['queue'])}, {where}"
         )
-    if not any(one["alive"] for one in workers):
+    if live and not any(one["alive"] for one in workers):
         lines.append("  no worker is there: start one with `fleetops worker`")
     return "\n".join(lines) + "\n"
 

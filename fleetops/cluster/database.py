@@ -151,9 +151,14 @@ def upgrade(url: str) -> list[str]:
     """Make the tables, or bring those of an earlier version up to this one; the names of what was applied.
 
     Raises:
-        HostError: The database cannot be reached or refuses.
+        HostError: The database cannot be reached, or the role may not.
     """
     applied: list[str] = []
+    with connected(url) as connection:
+        row = connection.execute("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')").fetchone()
+    if row is not None and not row[1]:
+        # Without this, it is the first table missing that would be complained of.
+        raise HostError(f"the role {row[0]} may not create tables in {shown(url)}", hint=_UPGRADE)
     try:
         backend = _backend(url)
         with closing(backend.connection), as_file(files("fleetops.cluster").joinpath("migrations")) as ours:
@@ -167,7 +172,7 @@ def upgrade(url: str) -> list[str]:
     except (psycopg.Error, OSError) as error:
         raise HostError(
             f"the tables in {shown(url)} cannot be made: {first_line(error)}",
-            hint=_advice(error, "name a role that may create tables in that database"),
+            hint="name a role that may create tables in that database",
         ) from None
     return applied
 

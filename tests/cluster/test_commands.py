@@ -65,7 +65,7 @@ def test_a_run_is_left_to_workers_without_a_token_and_looked_at_until_it_is_over
     done = shell("run", shell.manifest(10), "--cluster", "--detach", "--rate=100/s", "--settle=10ms")
     assert done.exit_code == 0, done.stderr
     run_id = done.stdout.strip()
-    assert "10 devices, 10 steps, 1 chunks, queue default" in done.stderr
+    assert "10 devices, 10 steps, 1 chunk, queue default" in done.stderr
     seen: list[bool] = []
     shell.fleet.work(lambda: seen.append(look_on(run_id, quiet=False)))
     assert seen == [True]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,9 @@ import pytest
 import yaml
 
 from fleetops.cluster.database import upgrade
-from tests.crash.rig import end_of
+from fleetops.errors import HostError
+from tests.cluster.server import programs
+from tests.crash.rig import FLEETOPS
 
 if TYPE_CHECKING:
     from tests.cluster.rig import ClusterRig
@@ -63,6 +67,14 @@ def test_a_worker_gets_as_long_to_drain_as_it_may_take() -> None:
     assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 120
 
 
+def remove_roles(url: str) -> None:
+    """Remove the roles of the guide, which are the whole server's."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for role in ("owner", "worker", "operator", "reader"):
+            connection.execute(f"DROP OWNED BY fleetops_{role} CASCADE")
+            connection.execute(f"DROP ROLE fleetops_{role}")
+
+
 def test_each_role_can_do_its_work_and_no_more(rig: ClusterRig, postgres: PostgresServer) -> None:
     rig.url = postgres.new_database(template="template1")
     name = rig.url.rpartition("/")[2]
@@ -74,6 +86,8 @@ def test_each_role_can_do_its_work_and_no_more(rig: ClusterRig, postgres: Postgr
     def as_role(role: str) -> str:
         return f"postgresql://fleetops_{role}@127.0.0.1:{postgres.port}/{name}"
 
+    with pytest.raises(HostError, match="the role fleetops_operator may not create tables"):
+        upgrade(as_role("operator"))
     upgrade(as_role("owner"))
     with psycopg.connect(as_role("owner"), autocommit=True) as connection:
         connection.execute((FILES / "narrow.sql").read_text(encoding="utf-8"))
@@ -102,24 +116,56 @@ def test_each_role_can_do_its_work_and_no_more(rig: ClusterRig, postgres: Postgr
         with psycopg.connect(as_role(role)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement)
     rig.end_workers()
-    with psycopg.connect(whole, autocommit=True) as connection:
-        for role in ("owner", "worker", "operator", "reader"):
-            connection.execute(f"DROP OWNED BY fleetops_{role} CASCADE")
-            connection.execute(f"DROP ROLE fleetops_{role}")
+    remove_roles(whole)
     postgres.drop(whole)
 
 
-def test_the_commands_of_the_guide_run_a_campaign(rig: ClusterRig) -> None:
-    block = re.search(r"## Start\n\n```sh\n(.*?)```", (DOCS / "cluster.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
-    commands = [line.partition("#")[0].split() for line in block[1].splitlines() if line.startswith("fleetops ")]
-    assert [command[1] for command in commands] == ["database", "worker", "run"]
+def test_the_commands_of_the_guide_run_a_campaign(rig: ClusterRig, postgres: PostgresServer) -> None:
+    start = (DOCS / "cluster.md").read_text(encoding="utf-8").partition("## Start\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", start, re.DOTALL)
+    assert len(blocks) == 3
+    name = f"guide{os.getpid()}"
+    tables, work, operate = (
+        re.sub(r"(createdb |-d |/)fleetops\b", rf"\g<1>{name}", one)
+        .replace("database.example", f"127.0.0.1:{postgres.port}")
+        .replace("~/", f"{rig.folder}/")
+        for one in blocks
+    )
     rig.write(devices=3, rate=100)
     shutil.copy(rig.folder / "manifest.csv", rig.folder / "night.csv")
-    assert rig.command(*commands[0][1:]).code == 0
-    worker = rig.start_worker(*commands[1][2:])
-    ended = rig.command(*commands[2][1:], "--yes", "--settle=100ms")
-    assert ended.code == 0, ended.stderr
-    assert (rig.folder / "results.csv").read_text(encoding="utf-8").count(",accepted,") == 9
-    worker.send_signal(signal.SIGTERM)
-    assert end_of(worker).code == 0
+    for file in FILES.glob("*.sql"):
+        shutil.copy(file, rig.folder)
+    token = rig.folder / ".fleetops-token"
+    token.write_text("sandbox-token")
+    token.chmod(0o600)
+    path = f"{Path(FLEETOPS).parent}:{programs()}:{os.environ['PATH']}"
+    environment = {
+        **rig.environment(),
+        "PATH": path,
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(postgres.port),
+    }
+    shell = ["bash", "-e", "-c"]
+    whole = postgres.url.rpartition("/")[0] + f"/{name}"
+    try:
+        done = subprocess.run([*shell, tables], cwd=rig.folder, env=environment | {"PGUSER": "owner"}, check=False)
+        assert done.returncode == 0
+        worker = subprocess.Popen(
+            [*shell, work.replace("fleetops worker", "exec fleetops worker")], cwd=rig.folder, env=environment
+        )
+        ended = subprocess.run(
+            [*shell, operate.replace(" --cluster", " --yes --settle=100ms --cluster")],
+            cwd=rig.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "complete" in ended.stdout
+        assert (rig.folder / "results.csv").read_text(encoding="utf-8").count(",accepted,") == 9
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    finally:
+        remove_roles(whole)
+        postgres.drop(whole)

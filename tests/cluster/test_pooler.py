@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetops.cluster.database import connected, upgrade
-from fleetops.errors import HostError, JournalError
+from fleetops.errors import JournalError
 from tests.cluster.kept import one
 from tests.cluster.pooler import Pooler, program
 from tests.cluster.server import PostgresServer
@@ -76,9 +76,6 @@ def test_settings_of_a_session_in_the_address_are_refused_with_a_word_on_where_t
     with pytest.raises(JournalError, match="startup parameter") as refused, connected(url):
         pass
     assert "ALTER ROLE" in str(refused.value.hint)
-    with pytest.raises(HostError, match="startup parameter") as refused_too:
-        upgrade(url)
-    assert "ALTER ROLE" in str(refused_too.value.hint)
 
 
 def test_a_server_that_starts_anew_behind_the_pooler_is_waited_for(rig: ClusterRig) -> None:
