@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import compose_spec
-import kubernetes_validate
+import jsonschema
 import psycopg
 import pytest
 import yaml
@@ -27,23 +28,31 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILES = DOCS / "cluster"
-OLDEST_KUBERNETES = "1.31"
+SCHEMAS: dict[str, Any] = json.loads(Path(__file__).with_name("kubernetes-1.31.json").read_text(encoding="utf-8"))
+"""Of the oldest Kubernetes that the manifests are for."""
 
 
 def manifests() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((FILES / "kubernetes.yaml").read_text(encoding="utf-8")))
 
 
+def mistakes(manifest: dict[str, Any]) -> list[str]:
+    """What the schema of its kind has against a manifest."""
+    definition = SCHEMAS["kinds"][f"{manifest['apiVersion']} {manifest['kind']}"]
+    schema = {"$defs": SCHEMAS["$defs"], "$ref": f"#/$defs/{definition}"}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest)]
+
+
 @pytest.mark.parametrize("number", range(len(manifests())))
 def test_the_kubernetes_manifests_are_as_their_schemas_want_them(number: int) -> None:
-    assert kubernetes_validate.validate(manifests()[number], OLDEST_KUBERNETES, strict=True) == OLDEST_KUBERNETES
+    assert mistakes(manifests()[number]) == []
 
 
-def test_a_kubernetes_manifest_with_a_mistake_is_found() -> None:
+def test_mistakes_in_a_kubernetes_manifest_are_found() -> None:
     (wrong,) = (one for one in manifests() if one["kind"] == "Deployment")
     wrong["spec"]["replica"] = wrong["spec"].pop("replicas")
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, OLDEST_KUBERNETES, strict=True)
+    wrong["spec"]["template"]["spec"]["containers"][0]["image"] = 5
+    assert len(mistakes(wrong)) == 2
 
 
 def test_the_compose_file_is_as_its_specification_wants_it() -> None:
