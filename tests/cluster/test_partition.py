@@ -42,7 +42,7 @@ def _rows(rig: ClusterRig, statement: str, *values: object) -> list[tuple[str, s
 
 
 def test_a_worker_that_was_stopped_for_longer_than_its_lease_sends_nothing_under_it(rig: ClusterRig) -> None:
-    rig.write(devices=60, rate=30)
+    rig.write(devices=60, rate=40)
     stopped = rig.start_worker(LEASE)
     rig.wait_for("SELECT count(*) = 1 FROM worker")
     run_id = rig.submit("--chunk-devices=15")
@@ -62,7 +62,7 @@ def test_a_host_that_is_cut_off_from_the_database_stops_and_the_other_one_finish
     rig: ClusterRig, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     require_namespaces(tmp_path)
-    rig.write(devices=60, rate=30)
+    rig.write(devices=60, rate=40)
     api_port = int(rig.sandbox.base_url.split(":")[2].split("/")[0])
     with ExitStack() as stack:
         first, second = (stack.enter_context(Host(number, api_port)) for number in (1, 2))

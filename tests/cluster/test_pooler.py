@@ -38,11 +38,11 @@ def test_a_campaign_is_submitted_run_by_two_workers_operated_and_reported_throug
     rig: ClusterRig, pooler: Pooler
 ) -> None:
     direct, rig.url = rig.url, pooler.url_of(rig.url)
-    rig.write(devices=40, rate=40)
+    rig.write(devices=40, rate=5)
     rig.start_worker("--chunks=4")
     rig.start_worker("--chunks=4", "--behind-pooler")
     run_id = rig.submit("--chunk-devices=5")
-    rig.wait_for_answers(10)
+    rig.wait_for_answers(5)
     for command in ("pause", "status", "continue", "pause"):
         assert rig.command(command, run_id).code == 0, command
     assert rig.command("rate", run_id, "100/s").code == 0

@@ -57,9 +57,9 @@ def test_the_token_is_the_workers_own_and_never_enters_the_database(rig: Cluster
 
 
 def test_a_worker_that_is_asked_to_end_gives_its_chunks_back_at_once(rig: ClusterRig) -> None:
-    rig.write(devices=60, rate=60)
+    rig.write(devices=40, rate=60)
     first = rig.start_worker()
-    run_id = rig.submit("--chunk-devices=20")
+    run_id = rig.submit("--chunk-devices=10")
     rig.wait_for_answers(40)
     rig.start_worker()
     asked_s = time.monotonic()
@@ -76,9 +76,9 @@ def test_a_worker_that_is_asked_to_end_gives_its_chunks_back_at_once(rig: Cluste
 def test_the_chunks_of_a_worker_that_was_killed_go_on_elsewhere_once_its_lease_and_a_look_are_over(
     rig: ClusterRig,
 ) -> None:
-    rig.write(devices=60, rate=60)
+    rig.write(devices=40, rate=60)
     first = rig.start_worker("--lease=3s")
-    run_id = rig.submit("--chunk-devices=20")
+    run_id = rig.submit("--chunk-devices=10")
     rig.wait_for_answers(40)
     first.kill()
     first.wait()
