@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fleetops.cluster.queue import CHUNKS_AT_ONCE
 from fleetops.model import NS_PER_S
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from fleetops.model import Steps
     from fleetops.policy import Policy
 
-CHUNKS_AT_ONCE: Final = 8
-"""Chunks that a worker runs side by side: while the devices of one settle, the others are sent to."""
 _LEAST: Final = 20
 _MOST: Final = 5000
 

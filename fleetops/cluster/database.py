@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import psycopg_pool
-import yoyo
-from procrastinate.schema import SchemaManager
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-from yoyo.connections import DatabaseURI
 
 from fleetops.errors import HostError, JournalError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 
 VARIABLE: Final = "FLEETOPS_DATABASE_URL"
 UNREACHABLE: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout, OSError)
@@ -153,6 +151,9 @@ def upgrade(url: str) -> list[str]:
     Raises:
         HostError: The database cannot be reached, or the role may not.
     """
+    import yoyo  # noqa: PLC0415 - only where tables are made
+    from procrastinate.schema import SchemaManager  # noqa: PLC0415 - as above
+
     applied: list[str] = []
     with connected(url) as connection:
         row = connection.execute("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')").fetchone()
@@ -178,6 +179,9 @@ def upgrade(url: str) -> list[str]:
 
 
 def _backend(url: str) -> PostgresqlPsycopgBackend:
+    from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend  # noqa: PLC0415 - as above
+    from yoyo.connections import DatabaseURI  # noqa: PLC0415 - as above
+
     given: dict[str, Any] = {k: value for k, value in conninfo_to_dict(conninfo(url)).items() if value is not None}
     database = given.pop("dbname", None)
     given["prepare_threshold"] = _NEVER

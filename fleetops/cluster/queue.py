@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
 DEFAULT_QUEUE: Final = "default"
+CHUNKS_AT_ONCE: Final = 8
+"""Chunks that a worker runs side by side: while the devices of one settle, the others are sent to."""
 STALLED_S: Final = 30.0
 """After so long without a sign of life a job's process is taken for dead, and the job is cleared away."""
 

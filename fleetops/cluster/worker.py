@@ -17,7 +17,6 @@ import anyio
 import psycopg
 
 from fleetops.cluster.campaign import FAILURES, Campaign, CampaignJournal, Running, RunRow
-from fleetops.cluster.chunks import CHUNKS_AT_ONCE
 from fleetops.cluster.clock import DatabaseClock
 from fleetops.cluster.database import connected, first_line, is_pooled, make_pool
 from fleetops.cluster.journal import ChunkJournal, Hold
@@ -25,7 +24,7 @@ from fleetops.cluster.lease import LEASE_NS, Lease
 from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
 from fleetops.cluster.metrics import Counts, WorkerSnapshot
 from fleetops.cluster.outage import ChunkBreaker
-from fleetops.cluster.queue import DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
+from fleetops.cluster.queue import CHUNKS_AT_ONCE, DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
 from fleetops.cluster.standing import settle
 from fleetops.cluster.window import opened_ns
 from fleetops.errors import FleetopsError, HostError, JournalError
