@@ -6,8 +6,14 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+import anyio
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleetops.cluster.metrics import Counts, WorkerMetrics, WorkerSnapshot
+from fleetops.model import ReplyKind
+from fleetops.scheduler import StopReason
+from fleetops.version import __version__
 from tests.crash.rig import end_of
 
 if TYPE_CHECKING:
@@ -83,3 +89,44 @@ def test_a_log_that_nobody_reads_holds_up_no_request(rig: ClusterRig) -> None:
         said, _ = deaf.communicate()
     assert rig.value("SELECT count(*) FROM result WHERE outcome = 'accepted'") == 300
     assert len(said) < 70_000
+
+
+def test_the_metrics_of_a_worker_are_those_of_its_snapshot_and_say_how_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "worker.prom"
+    counts = Counts()
+    counts.attempts[ReplyKind.THROTTLED] = 2
+    counts.chunks[StopReason.WINDOW_CLOSED] = 1
+    snapshot = WorkerSnapshot(
+        worker=3,
+        queue="madrid",
+        draining=False,
+        lease_s=6.5,
+        chunks=4,
+        sends=20,
+        in_flight=5,
+        waiting=6,
+        ready=7,
+        counts=counts,
+    )
+
+    class Standing:
+        def snapshot(self) -> WorkerSnapshot:
+            return snapshot
+
+    metrics = WorkerMetrics(path, pytest.fail)
+    metrics.end()
+    assert not path.exists(), "nobody has looked yet"
+
+    async def look_on() -> None:
+        with anyio.move_on_after(0.05):
+            await metrics.follow(Standing())  # type: ignore[arg-type]  # a worker, as far as it is looked at
+
+    anyio.run(look_on)
+    found = samples(path)
+    assert found["fleetops_worker_running"] == 1
+    assert found["fleetops_worker_lease_seconds"] == 6.5
+    assert found["fleetops_worker_attempts_total throttled"] == 2
+    assert found["fleetops_worker_chunks_ended_total window_closed"] == 1
+    assert found[f"fleetops_worker_info madrid {__version__} 3"] == 1
+    metrics.end()
+    assert "fleetops_worker_running" not in samples(path)

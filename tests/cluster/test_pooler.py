@@ -38,10 +38,11 @@ def test_a_campaign_is_submitted_run_by_two_workers_operated_and_reported_throug
     rig: ClusterRig, pooler: Pooler
 ) -> None:
     direct, rig.url = rig.url, pooler.url_of(rig.url)
-    rig.write(devices=40, rate=5)
+    rig.write(devices=20, rate=5)
     rig.start_worker("--chunks=4")
     rig.start_worker("--chunks=4", "--behind-pooler")
-    run_id = rig.submit("--chunk-devices=5")
+    rig.wait_for("SELECT count(*) = 2 FROM worker")
+    run_id = rig.submit("--chunk-devices=2")
     rig.wait_for_answers(5)
     for command in ("pause", "status", "continue", "pause"):
         assert rig.command(command, run_id).code == 0, command
