@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
+from fleetops.cluster.commands import ask
 from fleetops.cluster.database import make_pool
 from fleetops.cluster.follow import glance
 from fleetops.cluster.queue import make_queue
 from fleetops.cluster.window import goes_on_ns, opened_ns
+from fleetops.journal import Action
 from fleetops.policy import Policy
 from fleetops.sandbox import SandboxConfig, sandbox_thread
 from tests.cluster.kept import claim, do, new_worker, one
@@ -76,7 +78,7 @@ def test_a_run_that_waits_at_the_end_holds_at_the_close_and_goes_on_at_the_next_
         fleet.wait_for("SELECT starts_ns = %s FROM run", at_ns("03:00:00"))
         counted.append(len(sent(fleet.url)))
         assert fleet.value("SELECT count(*) FROM chunk WHERE worker IS NOT NULL") == 0, "it waits on no worker"
-        do(fleet.url, "UPDATE gate SET asked_per_s = 200, per_s = 200")
+        ask(fleet.url, RUN_ID, Action.RATE, "200/s")
         set_clock(fleet.url, "02:59:59")
 
     fleet.work(night)
