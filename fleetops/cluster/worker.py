@@ -251,8 +251,6 @@ class Worker:
             try:
                 with anyio.fail_after(self._lease.try_s):
                     await self._heartbeat()
-                if self._clock.stepped:
-                    self._start_anew()
             except (*FAILURES, TimeoutError) as error:
                 if self._lease.lasts(since_boot_ns()):
                     self._tell("warning", "database_away", {"message": first_line(error)})
@@ -282,6 +280,10 @@ class Worker:
             await self._register()
             return
         self._clock.measured(asked_ns, row[0], answered_ns)
+        if self._clock.stepped:
+            self._start_anew()
+            # At once: until it is measured, a clock shows this host's time, and it never goes back.
+            self._clock.measured(asked_ns, row[0], answered_ns)
         self._lose(known, {(run_id, chunk): epoch for run_id, chunk, epoch in held})
         self._lease.renewed(asked_ns)
         await self._let_go([hold for hold in held if hold[:2] not in self._chunks])

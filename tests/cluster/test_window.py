@@ -100,6 +100,22 @@ def test_a_run_that_stops_at_the_end_is_left_for_whoever_resumes_it(fleet: Fleet
     assert sent(fleet.url)[-1] < at_ns("02:01:00")
 
 
+def test_a_worker_goes_by_the_databases_clock_from_the_moment_at_which_that_was_set(fleet: Fleet) -> None:
+    set_clock(fleet.url, "01:00:00")
+    fleet.submit(devices(60), rate="20/s")
+
+    def change() -> None:
+        fleet.wait_for("SELECT count(*) > 5 FROM attempt WHERE answered_ns IS NOT NULL")
+        set_clock(fleet.url, "02:00:00")
+
+    fleet.work(change)
+    assert set(fleet.outcomes()) <= {"accepted", "unknown"}
+    assert sum(fleet.outcomes().values()) == 60
+    assert fleet.ended_as() == ("complete", "")
+    assert any(event == "clock_stepped" for _, event, _ in fleet.told)
+    assert at_ns("02:00:00") < sent(fleet.url)[-1] < at_ns("02:01:00"), "which is not the time of this host"
+
+
 def test_a_chunk_that_is_taken_over_after_the_close_waits_for_no_other_window(fleet: Fleet) -> None:
     set_clock(fleet.url, "02:00:30")
     fleet.submit(devices(4), timeouts=QUICK, window=NIGHTS)
