@@ -237,7 +237,8 @@ def worker(
         HostError: The database cannot be reached at the start.
     """
     url = database_url(database)
-    from fleetops.cluster.worker import Worker, WorkerSettings  # noqa: PLC0415 - takes the client of the database
+    from fleetops.cluster.settings import WorkerSettings  # noqa: PLC0415 - takes the client of the database
+    from fleetops.cluster.worker import Worker  # noqa: PLC0415 - as above
 
     bearer = token or campaigns.token_of_environment()
     asked = stop or Event()

@@ -59,7 +59,8 @@ def worker(
     log_as(log_format)
     url = database_url()
     from fleetops.campaigns import Connection
-    from fleetops.cluster.worker import Worker, WorkerSettings
+    from fleetops.cluster.settings import WorkerSettings
+    from fleetops.cluster.worker import Worker
     from fleetops.control import HttpControlPlane, read_token
     from fleetops.policy import Policy
 

@@ -9,48 +9,33 @@ import signal
 import socket
 import threading
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import psycopg
 
-from fleetops.cluster.campaign import FAILURES, Campaign, CampaignJournal, Running, RunRow
+from fleetops.cluster.campaign import FAILURES, Campaign
+from fleetops.cluster.claimed import claim, prepare
 from fleetops.cluster.clock import DatabaseClock
 from fleetops.cluster.database import connected, first_line, is_pooled, make_pool
-from fleetops.cluster.journal import ChunkJournal, Hold
-from fleetops.cluster.lease import LEASE_NS, Lease
-from fleetops.cluster.load import load_chunk, read_chunk, wait_for_strays
+from fleetops.cluster.lease import Lease
 from fleetops.cluster.metrics import Counts, WorkerSnapshot
-from fleetops.cluster.outage import ChunkBreaker
-from fleetops.cluster.queue import CHUNKS_AT_ONCE, DEFAULT_QUEUE, clear_stalled_jobs, make_queue, offer_chunks
+from fleetops.cluster.queue import clear_stalled_jobs, make_queue, offer_chunks
+from fleetops.cluster.reaper import forget_workers, look_after
 from fleetops.cluster.standing import settle
-from fleetops.cluster.window import opened_ns
 from fleetops.errors import FleetopsError, HostError, JournalError
 from fleetops.journal.clock import since_boot_ns
-from fleetops.journal.told import ToldJournal
-from fleetops.model import NS_PER_S
-from fleetops.policy import Policy
-from fleetops.policy.settings import AtEnd
-from fleetops.runner import Runner
-from fleetops.scheduler import Scheduler, StopReason
+from fleetops.scheduler import StopReason
 from fleetops.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from psycopg_pool import AsyncConnectionPool
 
-    from fleetops.cluster.load import LoadedChunk
-    from fleetops.control import HttpControlPlane
-    from fleetops.journal import Journal
-    from fleetops.journal.told import Tell as TellStep
-
-    Tell = Callable[[str, str, Mapping[str, Any]], None]
-    """Is told a level, an event, and the fields that apply."""
-    MakeControl = Callable[[str, Policy], HttpControlPlane]
-    """Makes the control plane from its base URL and the policy of a run."""
+    from fleetops.cluster.campaign import Running, RunRow
+    from fleetops.cluster.journal import Hold
+    from fleetops.cluster.settings import WorkerSettings
 
 _CLEAR_S: Final = 30.0
 _REACH_S: Final = 30.0
@@ -58,45 +43,7 @@ _REACH_S: Final = 30.0
 _REACH_AGAIN_S: Final = 5.0
 _AGAIN_S: Final = 0.5
 _DRAIN_S: Final = 120.0
-_FORGET_S: Final = 3600
-"""Workers that have been dead for so long are forgotten."""
 _CONNECTIONS: Final = 8
-_RUN: Final = """
-SELECT base_url, policy, heed_window, drive,
-       EXISTS (SELECT 1 FROM tally t WHERE t.run_id = r.run_id AND t.outcome IN ('accepted', 'confirmed')), starts_ns
-FROM run r WHERE run_id = %s
-"""
-
-_LIVE: Final = "SELECT run_id, starts_ns - now_ns() FROM run WHERE ended_ns IS NULL"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
-    """How a worker works.
-
-    Attributes:
-        url: The database.
-        make_control: Makes the control plane of a run; with the token, which is this worker's own.
-        queue: The queue that it takes chunks from.
-        chunks: How many it runs side by side.
-        behind_pooler: Whether to listen to nothing, as where a pooler is noticed: it has no session to listen on.
-        lease_ns: How long its lease lasts without a sign of life.
-        until_idle: Whether it ends once no run is live.
-        tell: Is told what happens.
-        tell_step: Is told of attempts and of what they lead to; None where nobody wants to know.
-        watch: Looks on, with the worker as its argument, until cancelled.
-    """
-
-    url: str
-    make_control: MakeControl
-    queue: str = DEFAULT_QUEUE
-    chunks: int = CHUNKS_AT_ONCE
-    behind_pooler: bool = False
-    lease_ns: int = LEASE_NS
-    until_idle: bool = False
-    tell: Tell = field(default=lambda *_: None)
-    tell_step: TellStep | None = None
-    watch: Callable[[Worker], Coroutine[Any, Any, None]] | None = None
 
 
 class Worker:
@@ -369,85 +316,34 @@ class Worker:
 
     async def _run_claimed(self, run_id: str, chunk: int) -> None:
         async with self._pool.connection() as connection:
-            claimed = await (
-                await connection.execute("SELECT claim_chunk(%s, %s, %s)", (run_id, chunk, self.worker))
-            ).fetchone()
-            epoch = None if claimed is None else claimed[0]
-            if epoch is None:
-                return
-            row = await (await connection.execute(_RUN, (run_id,))).fetchone()
-            assert row is not None, "a chunk has a run"  # noqa: S101 - what the database keeps
-            run = RunRow(run_id, row[0], Policy.from_json(row[1]), *row[2:])
-            rows = await read_chunk(connection, run_id, chunk, run.policy)
-        campaign = self._join(run)
-        hold = Hold(run_id, chunk, self.worker, epoch, run.drive)
-        now_ns = self._clock.now_ns()
-        loaded = wait_for_strays(load_chunk(rows, run.policy, now_ns=now_ns), rows, run.policy)
-        progress = replace(loaded.progress, opened_ns=opened_ns(run.policy, run.starts_ns, now_ns))
-        journal = ChunkJournal(
-            self._pool,
-            hold,
-            loaded.numbers,
-            loaded.steps,
-            confident=self._alive,
-            committed=campaign.committed,
-        )
-        breaker = ChunkBreaker(campaign.breaker, run.policy.breaker)
-        policy = chunk_policy(run.policy, len(rows.devices))
-        scheduler = Scheduler(
-            loaded.steps,
-            policy,
-            f"{run_id}/{chunk}".encode(),
-            progress,
-            heed_window=run.heed_window,
-            breaker=breaker,
-            throttled=campaign.throttled,
-        )
-        kept = CampaignJournal(self._told(journal, run_id, loaded), campaign, self._counts)
-        runner = Runner(
-            scheduler,
-            kept,
-            campaign.control,
-            self._clock,
-            steps=loaded.steps,
-            policy=policy,
-            inventory=campaign.client.inventory,
-            gate=campaign.gate,
-        )
-        running = Running(runner, scheduler, breaker, epoch)
+            claimed = await claim(connection, run_id, chunk, self.worker)
+        if claimed is None:
+            return
+        campaign = self._join(claimed.run)
+        tell_step = self._settings.tell_step
+        made = prepare(claimed, campaign, self._clock, self._alive, self._counts, tell_step)
+        runner, scheduler, running = made.running.runner, made.running.scheduler, made.running
         campaign.joined(chunk, running)
         if self._draining:
             runner.stop(StopReason.INTERRUPTED)
-        self._tell("info", "chunk_started", {"run_id": run_id, "chunk": chunk, "steps": len(loaded.steps)})
+        self._tell("info", "chunk_started", {"run_id": run_id, "chunk": chunk, "steps": made.steps})
         reason = StopReason.HOST_FAILED
         try:
-            lost = [(step, progress.troubles[step].sends + 1) for step in progress.lost]
-            reason = await runner.drive(lost)
+            reason = await runner.drive(made.lost)
         finally:
             self._counts.chunks[reason] += 1
             campaign.left(chunk)
             with anyio.CancelScope(shield=True):
                 try:
-                    await kept.close(now_ns=self._clock.now_ns(), reason=reason, detail=scheduler.detail)
+                    await made.journal.close(now_ns=self._clock.now_ns(), reason=reason, detail=scheduler.detail)
                 finally:
-                    if reason is StopReason.HOST_FAILED and not (running.lost or journal.failed):
+                    if reason is StopReason.HOST_FAILED and not (running.lost or made.kept.failed):
                         # Neither the database nor the lease: whoever took the chunk next would fare no better.
                         campaign.stop(reason, scheduler.detail)
                         await campaign.tell()
                     if not running.lost:
-                        await self._finish(hold, reason)
+                        await self._finish(claimed.hold, reason)
                     await self._part(campaign)
-
-    def _told(self, journal: Journal, run_id: str, loaded: LoadedChunk) -> Journal:
-        """A chunk's journal, and whoever is told of its steps."""
-        tell_step = self._settings.tell_step
-        if tell_step is None:
-            return journal
-
-        def tell(level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
-            tell_step(level, event, at_ns, {"run_id": run_id, **fields})
-
-        return ToldJournal(journal, loaded.steps, tell, loaded.numbers)
 
     async def _finish(self, hold: Hold, reason: StopReason) -> None:
         """Give a chunk back, with what became of it."""
@@ -500,12 +396,12 @@ class Worker:
             due_s = self._lease.look_s
             try:
                 async with self._pool.connection() as connection:
-                    live, due_s = await self._look_after(connection)
+                    live, due_s = await look_after(connection, self._queue, offers=not self._draining)
                     now_s = asyncio.get_running_loop().time()
                     if now_s > cleared_s + _CLEAR_S:
                         cleared_s = now_s
                         await clear_stalled_jobs(self._queue)
-                        await self._forget_workers(connection)
+                        await forget_workers(connection)
                 if self._settings.until_idle and not live and not self._chunks:
                     self._asked.set()
             except Exception as error:  # noqa: BLE001 - the queue has errors of its own for a database that is away
@@ -513,18 +409,6 @@ class Worker:
             with anyio.move_on_after(min(self._lease.look_s, due_s)):
                 await self._look_soon.wait()
             self._look_soon = anyio.Event()
-
-    async def _look_after(self, connection: psycopg.AsyncConnection[Any]) -> tuple[int, float]:
-        """How many runs are live, and in how many seconds the next one's window opens."""
-        rows = await (await connection.execute(_LIVE)).fetchall()
-        for run_id, _ in rows:
-            await settle(connection, run_id)
-        if rows and not self._draining:
-            await offer_chunks(self._queue, connection)
-        return len(rows), min((wait_ns / NS_PER_S for _, wait_ns in rows if wait_ns > 0), default=inf)
-
-    async def _forget_workers(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        await connection.execute("DELETE FROM worker WHERE lease_ns < now_ns() - %s", (_FORGET_S * 1_000_000_000,))
 
     async def _drain(self) -> None:
         """Send nothing more, wait for what is in flight, and give the chunks back."""
@@ -544,9 +428,3 @@ class Worker:
             async with self._pool.connection(timeout=self._lease.try_s) as connection:
                 await connection.execute("DELETE FROM worker WHERE worker = %s", (self.worker,))
         self._tell("info", "worker_ended", {"worker": self.worker})
-
-
-def chunk_policy(policy: Policy, devices: int) -> Policy:
-    """The policy of a chunk's scheduler: without what is decided for the run as a whole."""
-    ours = {"waves": None, "abort_when": (), "at_end": AtEnd.STOP}
-    return policy.model_copy(update=ours | {"concurrency": max(1, min(policy.concurrency, devices))})

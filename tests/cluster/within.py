@@ -12,8 +12,9 @@ import anyio
 from fleetops.campaigns import Connection
 from fleetops.cluster.follow import offer
 from fleetops.cluster.lease import SHORTEST_NS
+from fleetops.cluster.settings import WorkerSettings
 from fleetops.cluster.submit import submit
-from fleetops.cluster.worker import Worker, WorkerSettings
+from fleetops.cluster.worker import Worker
 from fleetops.control import Token
 from fleetops.model import Operation
 from fleetops.policy import Policy
