@@ -33,7 +33,7 @@ def fleet(database: str) -> Iterator[Fleet]:
 
 
 def test_a_failure_budget_counts_the_steps_of_all_chunks(fleet: Fleet) -> None:
-    fleet.submit(devices(60, first=MISSING), rate="20/s", abort_when=["failed>4"])
+    fleet.submit(devices(60, first=MISSING), rate="10/s", abort_when=["failed>4"])
     fleet.work()
     reason, detail = fleet.ended_as()
     assert reason == "budget_spent"
