@@ -65,6 +65,7 @@ class Worker:
         self._listens = not settings.behind_pooler
         self._queue = make_queue(self._pool, self._hand_over, settings.queue)
         self._campaigns: dict[str, Campaign] = {}
+        self._outdated: list[Campaign] = []
         self._chunks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(settings.chunks)
         self._counts = Counts()
@@ -187,7 +188,7 @@ class Worker:
         )
 
     def _sends(self) -> int:
-        return self._sends_before + sum(campaign.gate.sends for campaign in self._campaigns.values())
+        return self._sends_before + sum(one.gate.sends for one in (*self._campaigns.values(), *self._outdated))
 
     def _alive(self) -> bool:
         return self._lease.lasts(since_boot_ns()) and not self._clock.stepped
@@ -266,6 +267,9 @@ class Worker:
         self._tell("warning", "clock_stepped", {"message": "the database's clock was set; chunks are taken up anew"})
         self._lose(self._running(), {})
         self._clock = DatabaseClock()
+        # They go by the clock of before, and so would a chunk that joins one whose last requests are under way.
+        self._outdated += self._campaigns.values()
+        self._campaigns.clear()
 
     async def _serve_queue(self) -> None:
         """Take chunks from the queue until cancelled, also after the database was away."""
@@ -380,6 +384,8 @@ class Worker:
             return
         if self._campaigns.get(campaign.row.run_id) is campaign:
             del self._campaigns[campaign.row.run_id]
+        if campaign in self._outdated:
+            self._outdated.remove(campaign)
         self._sends_before += campaign.gate.sends
         sync, campaign.task = campaign.task, None
         sync.cancel()

@@ -100,7 +100,15 @@ def test_a_run_that_stops_at_the_end_is_left_for_whoever_resumes_it(fleet: Fleet
     assert sent(fleet.url)[-1] < at_ns("02:01:00")
 
 
-def test_a_worker_goes_by_the_databases_clock_from_the_moment_at_which_that_was_set(fleet: Fleet) -> None:
+@pytest.mark.parametrize("latency_s", [0.0, (0.3, 3.0)], ids=["idle", "requests under way"])
+def test_a_worker_goes_by_the_databases_clock_from_the_moment_at_which_that_was_set(
+    database: str, latency_s: float | tuple[float, float]
+) -> None:
+    with sandbox_thread(SandboxConfig(devices=200, latency_s=latency_s)) as (base_url, _):
+        has_its_clock_set(Fleet(database, base_url))
+
+
+def has_its_clock_set(fleet: Fleet) -> None:
     set_clock(fleet.url, "01:00:00")
     fleet.submit(devices(60), rate="20/s")
 
