@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def test_two_workers_run_a_campaign_to_its_end_and_anyone_can_report_it(rig: ClusterRig) -> None:
-    rig.write(devices=80, rate=200)
+    rig.write(devices=80, rate=100)
     rig.start_worker()
     rig.start_worker()
+    rig.wait_for("SELECT count(*) = 2 FROM worker")
     policy = rig.folder / "policy.yaml"
     ended = rig.command(
         "run",
@@ -27,7 +28,7 @@ def test_two_workers_run_a_campaign_to_its_end_and_anyone_can_report_it(rig: Clu
         f"--policy={policy}",
         "--yes",
         "--cluster",
-        "--chunk-devices=10",
+        "--chunk-devices=5",
         f"--report={rig.report}",
     )
     assert ended.code == 0, ended.stderr
