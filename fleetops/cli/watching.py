@@ -72,9 +72,7 @@ class Watching:
     @property
     def tell(self) -> Tell | None:
         """What is to be told of each attempt; None where nobody wants to know."""
-        if logs_json():
-            return self._log
-        return self._tell if self._verbose and not self._quiet else None
+        return _tell_of_attempts(self._teller, quiet=self._quiet, verbose=self._verbose)
 
     def begin(self, state: StateDir, run_id: str, *, heed_window: bool) -> None:
         """The run is this one, and is in the journal."""
@@ -117,14 +115,6 @@ class Watching:
         if self._shown is not None:
             self._shown.close()
         self._shown = None
-
-    def _log(self, level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
-        self._teller.tell(log_line(level, event, fields, at_ns))
-
-    def _tell(self, _: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
-        words = told(event, fields, everything=self._verbose >= _EVERYTHING)
-        if words is not None:
-            self._teller.tell(timed(at_ns, words))
 
 
 class WorkerWatching:
@@ -169,9 +159,7 @@ class WorkerWatching:
     @property
     def tell_step(self) -> Tell | None:
         """What is to be told of each attempt; None where nobody wants to know."""
-        if logs_json():
-            return self._log
-        return self._tell_step if self._verbose and not self._quiet else None
+        return _tell_of_attempts(self._teller, quiet=self._quiet, verbose=self._verbose)
 
     def tell(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """What happens to the worker."""
@@ -186,13 +174,21 @@ class WorkerWatching:
         if self._metrics is not None:
             await self._metrics.follow(worker)
 
-    def _log(self, level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
-        self._teller.tell(log_line(level, event, fields, at_ns))
 
-    def _tell_step(self, _: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
-        words = told(event, fields, everything=self._verbose >= _EVERYTHING)
+def _tell_of_attempts(teller: Teller, *, quiet: bool, verbose: int) -> Tell | None:
+    """What is to be told of each attempt; None where nobody wants to know."""
+
+    def log(level: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+        teller.tell(log_line(level, event, fields, at_ns))
+
+    def tell(_: str, event: str, at_ns: int, fields: Mapping[str, Any]) -> None:
+        words = told(event, fields, everything=verbose >= _EVERYTHING)
         if words is not None:
-            self._teller.tell(timed(at_ns, words))
+            teller.tell(timed(at_ns, words))
+
+    if logs_json():
+        return log
+    return tell if verbose and not quiet else None
 
 
 async def _as_long_as_it_works(watch: Any, runner: Runner) -> None:
