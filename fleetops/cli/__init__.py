@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
     """The entry point of the `fleetops` command."""
+    # What is loaded stays, so to look for garbage meanwhile is in vain; `begin_work` turns that on again.
+    gc.disable()
     _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A locale that cannot show a character must not end a run.
@@ -28,6 +31,9 @@ def main() -> None:
         from fleetops.errors import ExitCode
 
         sys.exit(ExitCode.INTERRUPTED)
+    finally:
+        # What is there now ends with the process, and need not be looked through first.
+        gc.freeze()
 
 
 def _replace_closed_streams() -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
         epilog="Example: fleetops validate returned.csv --policy night.yaml. Exits with 3 where there are errors."
-    )(ends_well(takes_policy_options(validate)))
+    )(ends_well(takes_policy_options(validate), needs=("validation",)))
     app.command(epilog="Example: fleetops schema manifest > manifest.schema.json")(ends_well(schema))
 
 

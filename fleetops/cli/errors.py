@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TextIO
 import typer
 
 from fleetops.cli.diagnostics import as_json, printable, render, summary
+from fleetops.cli.loading import begin_work
 from fleetops.cli.log import log_line, logs_json, one_log
 from fleetops.errors import ExitCode, FleetopsError, InvalidInputError, Problems
 
@@ -107,22 +108,30 @@ def say_error(error: FleetopsError) -> None:
         say(f"\n  hint: {printable(error.hint)}")
 
 
-def ends_well(command: Callable[Parameters, ExitCode | None]) -> Callable[Parameters, None]:
-    """Have a command end with the exit code that it returns, or with that of the error that it raises."""
+def ends_well(
+    command: Callable[Parameters, ExitCode | None], needs: tuple[str, ...] = ()
+) -> Callable[Parameters, None]:
+    """Have a command end with the exit code that it returns, or with that of the error that it raises.
+
+    Args:
+        command: The command.
+        needs: What it imports, to be loaded before its work begins.
+    """
 
     @wraps(command)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         with one_log():
-            code = _code_of(lambda: command(*args, **kwargs))
+            code = _code_of(lambda: command(*args, **kwargs), needs)
         if code:
             raise typer.Exit(code)
 
     return wrapper
 
 
-def _code_of(call: Callable[[], ExitCode | None]) -> ExitCode:
+def _code_of(call: Callable[[], ExitCode | None], needs: tuple[str, ...]) -> ExitCode:
     code = ExitCode.OK
     try:
+        begin_work(needs)
         code = call() or code
         sys.stdout.flush()
     except FleetopsError as error:

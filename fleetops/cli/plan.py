@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
         epilog="Example: fleetops plan night.csv --policy night.yaml --out night-plan.json --html night-plan.html"
-    )(ends_well(takes_policy_options(plan)))
+    )(ends_well(takes_policy_options(plan), needs=("validation", "plan")))
 
 
 def plan(

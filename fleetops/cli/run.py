@@ -55,15 +55,16 @@ DetachOption = Annotated[
     bool, typer.Option("--detach", help="With workers: do not wait for the end, and write no report.")
 ]
 _RESULTS = Path("results.csv")
+_NEEDS = ("campaigns", "validation")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog='Example: fleetops run night.csv --rate 20/s --window "02:00-05:00 Europe/Madrid"')(
-        ends_well(takes_policy_options(run))
+        ends_well(takes_policy_options(run), needs=_NEEDS)
     )
     app.command(epilog="Example: fleetops resume 20260102-030405-6f7a --rate 10/s")(
-        ends_well(takes_policy_options(resume))
+        ends_well(takes_policy_options(resume), needs=_NEEDS)
     )
 
 
