@@ -9,6 +9,7 @@ import typer
 
 from fleetops import api
 from fleetops.cli.app import app
+from fleetops.cli.usage import HOME
 from fleetops.errors import ExitCode
 from fleetops.manifest import manifest_schema
 from fleetops.policy import policy_schema
@@ -78,7 +79,8 @@ def commands_page() -> Iterator[str]:
     yield from ("# Commands", "")
     context = group.make_context("fleetops", ["runs"], terminal_width=WIDTH, max_content_width=WIDTH)
     yield from ("```text", group.get_help(context), "```", "")
-    for name, command in group.commands.items():  # type: ignore[attr-defined]  # a group has commands
+    for name in HOME:
+        command = group.get_command(context, name)  # type: ignore[attr-defined]  # a group has commands
         below = type(context)(command, info_name=name, parent=context, terminal_width=WIDTH, max_content_width=WIDTH)
         yield from (f"## fleetops {name}", "", "```text", command.get_help(below), "```", "")
 

@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The command line as a whole; each command is loaded when it is asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from fleetops.cli import check, cluster, init, look, operate, plan, run, serve
 from fleetops.cli.usage import Commands
 from fleetops.version import __version__
 
@@ -36,10 +35,3 @@ def fleetops(
     ] = False,
 ) -> None:
     """Run operations on fleets of devices: validated, paced, journaled, resumable."""
-
-
-for module in (check, plan, run, look, operate, serve, init, cluster):
-    module.register(app)
-for command in app.registered_commands:
-    # The overview has room for a clause, and would cut off the rest in the middle.
-    command.short_help = (command.callback.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")

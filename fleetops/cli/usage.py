@@ -1,4 +1,4 @@
-"""What is said of a command line that makes no sense: in the same words and the same form as any other error."""
+"""The group of commands, and what it says of a command line that makes no sense: as any other error is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, Final
 
 import typer
@@ -21,8 +22,41 @@ _NO_ARGUMENTS: Final = "NoArgsIsHelpError"
 """Not an error to tell: whoever says nothing gets the help."""
 
 
+HOME: Final = {
+    "validate": "check",
+    "schema": "check",
+    "plan": "plan",
+    "run": "run",
+    "resume": "run",
+    "runs": "look",
+    "status": "look",
+    "report": "look",
+    "pause": "operate",
+    "continue": "operate",
+    "abort": "operate",
+    "rate": "operate",
+    "reconcile": "operate",
+    "inventory": "operate",
+    "sandbox": "serve",
+    "init": "init",
+    "worker": "cluster",
+    "database": "cluster",
+}
+"""The module of `fleetops.cli` that has each command, in the order in which they are listed."""
+
+
 class Commands(TyperGroup):
-    """The commands; wrong usage of any of them is told by `say_error`."""
+    """The commands, made when they are asked for; wrong usage of any of them is told by `say_error`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the names are those of any context
+        """The names of all commands."""
+        return list(HOME)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; None where there is none."""
+        if cmd_name in HOME and cmd_name not in self.commands:
+            self.commands.update(_commands_of(HOME[cmd_name]))
+        return super().get_command(ctx, cmd_name)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the options of the group."""
@@ -31,8 +65,17 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Read the command with its options and arguments, and carry it out."""
-        with _told(ctx, tuple(self.commands)):
+        with _told(ctx, tuple(HOME)):
             return super().invoke(ctx)
+
+
+def _commands_of(module: str) -> dict[str, Any]:
+    part = typer.Typer(rich_markup_mode=None)
+    import_module(f"fleetops.cli.{module}").register(part)
+    for command in part.registered_commands:
+        # The overview has room for a clause, and would cut off the rest in the middle.
+        command.short_help = (command.callback.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
+    return dict(typer.main.get_group(part).commands)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 
 from fleetops.cli.app import app
 from fleetops.cli.options import known_runs
+from fleetops.cli.usage import HOME
 
-COMMANDS = tuple(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group has commands
+COMMANDS = tuple(HOME)
 RUNS = ("20260102-030405-6f7a", "20260203-040506-aaaa")
 
 
@@ -34,6 +36,25 @@ def test_help_fits_into_80_columns_and_ends_with_an_example(command: str) -> Non
     assert ("Example" if command else "Exit codes") in done.stdout
 
 
+def test_every_command_is_listed_with_the_module_that_has_it() -> None:
+    homes: dict[str, str] = {}
+    for module in dict.fromkeys(HOME.values()):
+        part = typer.Typer()
+        import_module(f"fleetops.cli.{module}").register(part)
+        homes |= dict.fromkeys(typer.main.get_group(part).commands, module)
+    assert homes == HOME
+
+
+def test_a_command_loads_no_other_one() -> None:
+    script = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom fleetops.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['schema', 'manifest']).exit_code == 0\n"
+        "print(sorted(name for name in ('run', 'look', 'operate', 'serve') if f'fleetops.cli.{name}' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_no_run_is_completed_where_they_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").write_text("not a folder")
     monkeypatch.setenv("FLEETOPS_STATE_DIR", str(tmp_path))
@@ -42,7 +63,8 @@ def test_no_run_is_completed_where_they_cannot_be_listed(tmp_path: Path, monkeyp
 
 def test_help_loads_nothing_that_takes_long() -> None:
     script = (
-        "import sys\nfrom fleetops.cli.app import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom fleetops.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "print(sorted({'pandas', 'httpx', 'pydantic', 'rich', 'fleetops.policy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
