@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleetops.control import find_devices
 from fleetops.model import Reason
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from fleetops.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """What the inventory says of a campaign's devices.
 
     Attributes:

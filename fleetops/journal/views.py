@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from fleetops.errors import ExitCode, FleetopsError
 from fleetops.journal.clock import boot_id, since_boot_ns
@@ -110,8 +110,7 @@ BY_REQUEST: Final = frozenset({Reason.OFFLINE, Reason.EXCLUDED})
 """Why a step is skipped that nobody wanted sent; any other skip comes of a step that went wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRecord:
+class ProcessRecord(NamedTuple):
     """One process that drove the run. Times are nanoseconds since the epoch, by the wall clock at its start.
 
     Attributes:
@@ -137,8 +136,7 @@ class ProcessRecord:
     end_detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A step that failed, or that may have run.
 
     Attributes:
@@ -466,7 +464,7 @@ _PROCESSES: Final = (
 
 def _process(row: tuple[Any, ...]) -> ProcessRecord:
     record = ProcessRecord(*row)
-    return record if record.end_reason is None else replace(record, end_reason=StopReason(record.end_reason))
+    return record if record.end_reason is None else record._replace(end_reason=StopReason(record.end_reason))
 
 
 def _exit_of(outcome: Outcome, reason: Reason | None) -> ExitCode:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -92,8 +91,7 @@ def header_names(data: bytes, source: str) -> list[str]:
     return _Layout.of(data, source).header
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(NamedTuple):
     """Where rows and cells are. A row is what stands between line ends outside of quotes; the first is the header."""
 
     data: bytes
@@ -227,8 +225,7 @@ class _Layout:
         return self.source, line, len(prefix) - (ends[-1] if ends else 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     """The columns by name.
 
     Attributes:

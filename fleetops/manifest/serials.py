@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -39,8 +38,7 @@ _CLEAR_SHARE: Final = 0.8
 _TEXT_COLUMN: Final = "in the spreadsheet, format the column as text before the serial numbers go in"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """One kind of fault, and which of the distinct serial numbers have it."""
 
     severity: Severity
@@ -49,8 +47,7 @@ class Fault:
     say: Callable[[str], tuple[str, str | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class SerialRules:
+class SerialRules(NamedTuple):
     """What serial numbers have to be.
 
     Attributes:

@@ -6,9 +6,8 @@ jitter is replaced by a hash of (run, step, attempt), so that a plan and a run d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from tenacity.stop import stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_exponential, wait_fixed, wait_incrementing
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _HASH_RANGE: Final = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempts:
+class _Attempts(NamedTuple):
     """The part of tenacity's call state that its strategies look at."""
 
     attempt_number: int

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import date, datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from fleetops.model import NS_PER_S
@@ -47,8 +47,7 @@ _SHAPE: Final = re.compile(
 _EXAMPLE: Final = "write 02:00-05:00 Europe/Madrid, or with days sat,sun 22:00-04:00 Europe/Madrid"
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """A stretch of time, the end excluded.
 
     Attributes:

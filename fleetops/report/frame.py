@@ -6,9 +6,8 @@ They come in slices, so that a report on a million steps needs memory for some t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from itertools import chain, compress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -76,8 +75,7 @@ SELECT step, found FROM evidence WHERE step >= :from_step AND step < :to_step OR
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """Some rows of a report, by column.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -83,8 +82,7 @@ class Wait(NamedTuple):
     what_for: WaitFor = WaitFor.ANSWERS
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """Nothing is in flight and nothing more will be sent."""
 
     reason: StopReason
@@ -101,31 +99,27 @@ class Finish(NamedTuple):
     reason: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(NamedTuple):
     """These steps will not be sent, because of what became of an earlier step of their device."""
 
     steps: Sequence[int]
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """The step is sent again, not before `due_ns`."""
 
     step: int
     due_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """No sends until a moment, for the whole run."""
 
     until_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """The run sends nothing more; what is in flight finishes.
 
     Attributes:
@@ -154,8 +148,7 @@ class Event(StrEnum):
     WINDOW_IGNORED = "window_ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something that the operator and the journal are to be told.
 
     Attributes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleetops.model import NS_PER_S
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from fleetops.policy.settings import Confirm
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """Look a device up in the inventory.
 
     Attributes:

@@ -130,7 +130,7 @@ def test_all_of_it_goes_into_a_line_for_logs() -> None:
 
 def test_a_failure_is_told_with_its_serial_number_and_reason() -> None:
     assert describe_failure(FAILURES[0]) == "03:00:00 SN0001 reboot: failed, not_found"
-    assert describe_failure(replace(FAILURES[0], serial="\x1b]0;x", reason=None), when=False) == (
+    assert describe_failure(FAILURES[0]._replace(serial="\x1b]0;x", reason=None), when=False) == (
         "\\x1b]0;x reboot: failed"
     )
 
