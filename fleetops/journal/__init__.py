@@ -3,9 +3,10 @@
 from fleetops.journal.claims import claim_devices
 from fleetops.journal.clock import RunClock
 from fleetops.journal.commands import Action, Command, Heard, Inbox, ask
+from fleetops.journal.making import create_journal
 from fleetops.journal.records import Journal, Loaded, NewRun, RunFacts
 from fleetops.journal.state import RunLock, StateDir, default_state_dir
-from fleetops.journal.store import RunStore, create_journal
+from fleetops.journal.store import RunStore
 
 __all__ = [
     "Action",

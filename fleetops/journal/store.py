@@ -1,4 +1,4 @@
-"""Making a run's journal, and opening one to drive the run."""
+"""Opening a run's journal to drive the run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 import os
 import sqlite3
 from array import array
-from dataclasses import asdict
-from itertools import chain, repeat
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from fleetops.errors import JournalError, UsageError
 from fleetops.journal.commits import GroupCommit
 from fleetops.journal.records import Loaded, RunFacts
-from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 from fleetops.journal.state import same_file
 from fleetops.model import CODE_OF, NS_PER_S, OPERATIONS, OUTCOMES, Outcome, Reason, ReplyKind, Steps
 from fleetops.policy import Policy
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetops.journal.clock import RunClock
-    from fleetops.journal.records import NewRun
     from fleetops.journal.state import RunLock
 
 _BUSY_S: Final = 30.0
@@ -37,81 +35,6 @@ _FEW_ROWS: Final = 500
 _NOT_ALIKE: Final = "SELECT EXISTS (SELECT 1 FROM step WHERE device <> step OR settle_ns <> ? OR operation <> ?)"
 """Whether the steps are anything else than one for each device, the same on all."""
 _COUNTS_AS_FAILURE: Final = frozenset({ReplyKind.NOT_REACHED, ReplyKind.MAYBE})
-
-
-def create_journal(path: Path, new: NewRun) -> None:
-    """Write a new run's journal; it is there whole or not at all.
-
-    Raises:
-        JournalError: It cannot be written.
-    """
-    building = path.with_suffix(".new")
-    if path.exists():
-        raise JournalError(f"there is a journal {path} already", hint="nothing was sent; start the run again")
-    try:
-        os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with contextlib.closing(sqlite3.connect(building, isolation_level=None)) as connection:
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("BEGIN")
-            _fill(connection, new)
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA journal_mode = WAL")
-        _make_durable(building)
-        building.rename(path)
-        _make_durable(path.parent)
-    except (OSError, sqlite3.Error) as error:
-        raise _cannot_write(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            building.unlink(missing_ok=True)
-
-
-def _cannot_write(path: Path, error: Exception) -> JournalError:
-    return JournalError(
-        f"the journal {path} cannot be written: {error}",
-        hint="nothing was sent; free the disk or make it writable, or name another place in FLEETOPS_STATE_DIR",
-    )
-
-
-def _make_durable(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
-    steps = new.steps
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    for statement in TABLES.split(";\n"):
-        connection.execute(statement)
-    facts = {key: json.dumps(value) for key, value in asdict(new.facts).items()}
-    facts["longest_settle_ns"] = str(max(steps.settle_ns_of, default=0))
-    facts["policy"] = new.policy.to_json()
-    facts |= {"commits": "0", "attempts": "0", "answers": "0"}
-    connection.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
-    connection.executemany(
-        "INSERT INTO device VALUES (?, ?, ?)",
-        zip(range(len(steps.serials)), steps.serials, steps.groups or repeat(""), strict=False),
-    )
-    names = [operation.value for operation in OPERATIONS]
-    rows: Iterable[tuple[object, ...]] = zip(
-        range(len(steps)),
-        steps.device_of,
-        map(names.__getitem__, steps.operation_of),
-        steps.settle_ns_of,
-        new.notes or repeat(""),
-        new.carried or repeat(""),
-        strict=False,
-    )
-    connection.executemany("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", rows)
-    if new.skipped:
-        reasons = ((step, new.skipped.get(device)) for step, device in enumerate(steps.device_of))
-        skipped = ((step, Outcome.SKIPPED, reason, new.facts.created_ns) for step, reason in reasons if reason)
-        connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, NULL)", skipped)
 
 
 def connect(path: Path, *, writable: bool, at_rest: bool = False) -> sqlite3.Connection:
@@ -172,6 +95,14 @@ def no_such_run(run_id: str) -> UsageError:
 
 UNREADABLE: Final = (sqlite3.Error, ValueError, TypeError, LookupError)
 """What comes of reading a damaged journal: SQLite's own errors, and rows that do not hold what the schema says."""
+
+
+def cannot_write(path: Path, error: Exception) -> JournalError:
+    """What to say of a journal that cannot be written, before anything is sent."""
+    return JournalError(
+        f"the journal {path} cannot be written: {error}",
+        hint="nothing was sent; free the disk or make it writable, or name another place in FLEETOPS_STATE_DIR",
+    )
 
 
 def damaged(path: Path, error: Exception) -> JournalError:
@@ -287,7 +218,7 @@ class RunStore:
             yield
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -356,7 +287,7 @@ class RunStore:
             # The place for the count is taken while nothing is sent yet: on a full disk there may be none later.
             self._lock.count_commit(commits)
         except (OSError, sqlite3.Error) as error:
-            raise _cannot_write(self.path, error) from None
+            raise cannot_write(self.path, error) from None
         process = cursor.lastrowid
         assert process is not None, "SQLite numbers the row"  # noqa: S101 - what an INSERT promises
         return GroupCommit(self._connection, self._lock, process, commits, in_place=self._in_place)
