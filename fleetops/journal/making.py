@@ -7,8 +7,8 @@ import json
 import os
 import sqlite3
 from dataclasses import asdict
-from itertools import repeat
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final
 
 from fleetops.errors import JournalError
 from fleetops.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetops.journal.records import NewRun
+
+_TOGETHER: Final = 100
+"""Rows in a statement; more gain nothing, and every SQLite takes so many cells."""
+_NOTHING: Final = "''"
+_ONE_STEP_EACH: Final = "INSERT INTO step SELECT device, device, ?, ?, '', '' FROM device"
 
 
 def create_journal(path: Path, new: NewRun) -> None:
@@ -69,22 +74,46 @@ def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
     facts["policy"] = new.policy.to_json()
     facts |= {"commits": "0", "attempts": "0", "answers": "0"}
     connection.executemany("INSERT INTO run VALUES (?, ?)", facts.items())
-    connection.executemany(
-        "INSERT INTO device VALUES (?, ?, ?)",
-        zip(range(len(steps.serials)), steps.serials, steps.groups or repeat(""), strict=False),
-    )
     names = [operation.value for operation in OPERATIONS]
-    rows: Iterable[tuple[object, ...]] = zip(
-        range(len(steps)),
-        steps.device_of,
-        map(names.__getitem__, steps.operation_of),
-        steps.settle_ns_of,
-        new.notes or repeat(""),
-        new.carried or repeat(""),
-        strict=False,
-    )
-    connection.executemany("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", rows)
+    _insert(connection, "device", range(len(steps.serials)), steps.serials, steps.groups or _NOTHING)
+    if _alike(new):
+        connection.execute(_ONE_STEP_EACH, (names[steps.operation_of[0]], steps.settle_ns_of[0]))
+    else:
+        _insert(
+            connection,
+            "step",
+            range(len(steps)),
+            steps.device_of,
+            map(names.__getitem__, steps.operation_of),
+            steps.settle_ns_of,
+            new.notes or _NOTHING,
+            new.carried or _NOTHING,
+        )
     if new.skipped:
         reasons = ((step, new.skipped.get(device)) for step, device in enumerate(steps.device_of))
         skipped = ((step, Outcome.SKIPPED, reason, new.facts.created_ns) for step, reason in reasons if reason)
         connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?, NULL)", skipped)
+
+
+def _alike(new: NewRun) -> bool:
+    """Whether the steps are one for each device, in their order, and differ in nothing else."""
+    steps = new.steps
+    one_each = len(steps) == len(steps.serials)
+    return (
+        one_each
+        and len(set(steps.settle_ns_of)) == len(set(steps.operation_of)) == 1
+        and not (new.notes or new.carried)
+    )
+
+
+def _insert(connection: sqlite3.Connection, table: str, *columns: Iterable[object] | str) -> None:
+    """Put in rows, given by column; a column that is a text is what SQL says of all rows alike.
+
+    Many rows go in by one statement: to begin and end one for each row takes longer than to put the row in.
+    """
+    row = ", ".join(column if isinstance(column, str) else "?" for column in columns)
+    given = [column for column in columns if not isinstance(column, str)]
+    cells = chain.from_iterable(zip(*given, strict=False))
+    while chunk := tuple(islice(cells, len(given) * _TOGETHER)):
+        rows = ", ".join([f"({row})"] * (len(chunk) // len(given)))
+        connection.execute(f"INSERT INTO {table} VALUES {rows}", chunk)  # noqa: S608 - the cells are not in it
