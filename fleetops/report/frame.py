@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from fleetops.journal.views import OPEN_TRIED
-from fleetops.model import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     Cells = npt.NDArray[np.object_]
     Integers = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
 
 COLUMNS: Final = (
     "row",
@@ -55,21 +55,29 @@ SLICE: Final = 2_000
 _NS_PER_MS: Final = 1_000_000
 _MILLISECONDS: Final = np.array([f".{ms:03}Z" for ms in range(1000)], dtype=object)
 
-_STEPS: Final = """
-SELECT d.serial AS serial_number, s.operation AS operation, d.grp AS "group",
-       coalesce(r.outcome, '') AS outcome, coalesce(r.reason, '') AS reason,
-       coalesce(r.finished_ns, -1) AS finished_ns, coalesce(r.process, 0) AS finished_by,
-       coalesce(a.sent_ns, a.intent_ns, -1) AS sent_ns, coalesce(a.process, 0) AS sent_by,
-       a.step IS NOT NULL AS attempts, a.http_status AS http_status,
-       coalesce(a.operation_id, '') AS operation_id, coalesce(a.detail, '') AS detail{more}
+_NEVER: Final = -1
+
+_STEPS: Final = f"""
+SELECT d.serial AS serial_number, s.operation AS operation, coalesce(r.finished_ns, {_NEVER}) AS finished_ns,
+       coalesce(a.sent_ns, a.intent_ns, {_NEVER}) AS sent_ns, coalesce(a.operation_id, '') AS operation_id{{more}}
 FROM step s JOIN device d USING (device) LEFT JOIN result r USING (step)
      LEFT JOIN attempt a ON a.step = s.step AND a.attempt = 1
 WHERE s.step >= :from_step AND s.step < :to_step ORDER BY s.step
-"""
-_RETRIES: Final = """
-SELECT step, answered_ns IS NOT NULL, http_status, coalesce(operation_id, ''), coalesce(detail, '')
-FROM attempt WHERE step >= :from_step AND step < :to_step AND attempt > 1 ORDER BY step, attempt
-"""
+"""  # noqa: S608 - made of constants
+_USUAL_OUTCOME: Final = "accepted"
+_USUAL_STATUS: Final = 200
+"""What most steps have come to, without a reason or a detail. Only what differs is read: each cell has its cost."""
+
+_RESULTS: Final = f"""
+SELECT step, outcome, coalesce(reason, '') FROM result
+WHERE step >= :from_step AND step < :to_step AND (outcome <> '{_USUAL_OUTCOME}' OR reason IS NOT NULL)
+"""  # noqa: S608 - made of constants
+_ATTEMPTS: Final = f"""
+SELECT step, attempt, answered_ns IS NOT NULL, http_status, coalesce(operation_id, ''), coalesce(detail, '')
+FROM attempt
+WHERE step >= :from_step AND step < :to_step AND (attempt > 1 OR http_status IS NOT {_USUAL_STATUS} OR detail <> '')
+ORDER BY step, attempt
+"""  # noqa: S608 - made of constants
 _EVIDENCE: Final = """
 SELECT step, found FROM evidence WHERE step >= :from_step AND step < :to_step ORDER BY rowid
 """
@@ -93,8 +101,12 @@ def has_notes(view: RunView) -> bool:
     Raises:
         JournalError: The journal is damaged.
     """
+    return _has(view, "step WHERE note <> ''")
+
+
+def _has(view: RunView, rows: str) -> bool:
     with view.reading() as reader:
-        return bool(reader.execute("SELECT EXISTS (SELECT 1 FROM step WHERE note <> '')").fetchone()[0])
+        return bool(reader.execute(f"SELECT EXISTS (SELECT 1 FROM {rows})").fetchone()[0])  # noqa: S608 - a constant
 
 
 def names_of(view: RunView, *, note: bool) -> list[str]:
@@ -161,8 +173,14 @@ def report_slices(
     Raises:
         JournalError: The journal is damaged.
     """
-    more = {"s.settle_ns": settle, "s.note": note, "s.carried": bool(view.facts.carried_columns)}
-    query = _STEPS.format(more="".join(f", {column}" for column, wanted in more.items() if wanted))
+    more = {
+        ', d.grp AS "group"': _has(view, "device WHERE grp <> ''"),
+        ", coalesce(r.process, 0) AS finished_by, coalesce(a.process, 0) AS sent_by": any(view.clock_steps_ns.values()),
+        ", s.settle_ns": settle,
+        ", s.note": note,
+        ", s.carried": bool(view.facts.carried_columns),
+    }
+    query = _STEPS.format(more="".join(columns for columns, wanted in more.items() if wanted))
     for from_step in range(0, view.steps, SLICE) if numbers is None else (number * SLICE for number in numbers):
         rows = _slice(view, query, from_step, min(from_step + SLICE, view.steps))
         if outcomes is not None:
@@ -177,26 +195,55 @@ def report_slices(
 
 def _slice(view: RunView, query: str, from_step: int, to_step: int) -> Slice:
     limits = {"from_step": from_step, "to_step": to_step}
+    count = to_step - from_step
     with view.reading() as reader:
         cursor = reader.execute(query, limits)
-        steps = cursor.fetchall()
-        if len(steps) != to_step - from_step:
-            raise ValueError("a step is missing")
         names = [name for name, *_ in cursor.description]
-        columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*steps, strict=True), strict=True))
-        columns |= _times(
-            view, *(np.array(columns.pop(name)) for name in ("sent_ns", "sent_by", "finished_ns", "finished_by"))
-        )
+        # No row is ever held: the garbage collector would go through all of them.
+        cells = list(chain.from_iterable(cursor))
+        if len(cells) != count * len(names):
+            raise ValueError("a step is missing")
+        columns: dict[str, Sequence[Any]] = {name: cells[at :: len(names)] for at, name in enumerate(names)}
+        finished_ns, sent_ns = (np.array(columns.pop(name)) for name in ("finished_ns", "sent_ns"))
+        columns |= _times(sent_ns, finished_ns, _stepped_ns(view, columns))
         columns["row"] = range(from_step + 1, to_step + 1)
-        columns["run_id"] = [view.facts.run_id] * len(steps)
-        if retries := reader.execute(_RETRIES, limits).fetchall():
-            columns |= _with_retries(columns, retries, from_step)
+        columns["run_id"] = [view.facts.run_id] * count
+        columns.setdefault("group", [""] * count)
+        columns |= _outcomes(reader.execute(_RESULTS, limits), finished_ns != _NEVER, from_step)
+        columns |= _answers(reader.execute(_ATTEMPTS, limits), sent_ns != _NEVER, columns["operation_id"], from_step)
         if evidence := reader.execute(_EVIDENCE, limits).fetchall():
             columns |= _with_evidence(columns, evidence, from_step)
         if "" in columns["outcome"]:
             tried = reader.execute(OPEN_TRIED, view.standing | limits).fetchall()
             columns |= _with_open_steps(view, columns, tried, from_step)
         return Slice(columns, _carried(columns.pop("carried", ()), len(view.facts.carried_columns)))
+
+
+def _outcomes(results: Iterable[tuple[int, str, str]], finished: Flags, from_step: int) -> dict[str, Sequence[Any]]:
+    """The outcomes and reasons of steps with a result; both are empty where there is none."""
+    outcomes, reasons = _where(finished, _USUAL_OUTCOME, ""), [""] * len(finished)
+    for step, outcome, reason in results:
+        outcomes[step - from_step], reasons[step - from_step] = outcome, reason
+    return {"outcome": outcomes, "reason": reasons}
+
+
+def _answers(
+    attempts: Iterable[tuple[Any, ...]], sent: Flags, first_ids: Sequence[str], from_step: int
+) -> dict[str, Sequence[Any]]:
+    """How many attempts there are, and what the last one that was answered says."""
+    counts, statuses, details = _where(sent, 1, 0), _where(sent, _USUAL_STATUS, None), [""] * len(sent)
+    ids = list(first_ids)
+    for step, attempt, answered, status, operation_id, detail in attempts:
+        at = step - from_step
+        if attempt > 1:
+            counts[at] += 1
+        if answered or attempt == 1:
+            statuses[at], ids[at], details[at] = status, operation_id, detail
+    return {"attempts": counts, "http_status": statuses, "operation_id": ids, "detail": details}
+
+
+def _where(flags: Flags, cell: Any, otherwise: Any) -> list[Any]:
+    return [cell] * len(flags) if flags.all() else [cell if flag else otherwise for flag in flags.tolist()]
 
 
 def _with_open_steps(
@@ -214,20 +261,6 @@ def _with_open_steps(
     return {"outcome": outcomes, "reason": reasons}
 
 
-def _with_retries(
-    columns: Mapping[str, Sequence[Any]], retries: Iterable[tuple[Any, ...]], from_step: int
-) -> dict[str, Sequence[Any]]:
-    """The columns that further attempts change: how many there are, and what the last one that was answered says."""
-    names = ("attempts", "http_status", "operation_id", "detail")
-    attempts, statuses, ids, details = cells = [list(columns[name]) for name in names]
-    for step, answered, status, operation_id, detail in retries:
-        at = step - from_step
-        attempts[at] += 1
-        if answered:
-            statuses[at], ids[at], details[at] = status, operation_id, detail
-    return dict(zip(names, cells, strict=True))
-
-
 def _with_evidence(
     columns: Mapping[str, Sequence[Any]], evidence: Iterable[tuple[int, str]], from_step: int
 ) -> dict[str, Sequence[Any]]:
@@ -239,13 +272,19 @@ def _with_evidence(
     return {"detail": details}
 
 
-def _times(
-    view: RunView, sent_ns: Integers, sent_by: Integers, finished_ns: Integers, finished_by: Integers
-) -> dict[str, Sequence[Any]]:
-    duration_ns = finished_ns - sent_ns
+def _stepped_ns(view: RunView, columns: dict[str, Sequence[Any]]) -> Integers | int:
+    """By how much the wall clock was stepped between a step's first send and its outcome."""
+    if "sent_by" not in columns:
+        return 0
+    sent_by, finished_by = np.array(columns.pop("sent_by")), np.array(columns.pop("finished_by"))
+    by_ns = np.zeros(len(sent_by), dtype=np.int64)
     for (one, other), stepped_ns in view.clock_steps_ns.items():
-        if stepped_ns:
-            duration_ns[(sent_by == one) & (finished_by == other)] -= stepped_ns
+        by_ns[(sent_by == one) & (finished_by == other)] = stepped_ns
+    return by_ns
+
+
+def _times(sent_ns: Integers, finished_ns: Integers, stepped_ns: Integers | int) -> dict[str, Sequence[Any]]:
+    duration_ns = finished_ns - sent_ns - stepped_ns
     durations_s = (np.maximum(duration_ns, 0) // _NS_PER_MS / 1000).astype(object)
     durations_s[(sent_ns < 0) | (finished_ns < 0)] = None
     return {
@@ -257,10 +296,11 @@ def _times(
 
 def moments(moments_ns: Integers) -> Cells:
     """Moments in nanoseconds since the epoch as RFC 3339 in UTC with milliseconds; empty where negative."""
-    # Many fall into one second, and writing out a second is the slow part.
-    seconds, codes = np.unique(moments_ns // NS_PER_S, return_inverse=True)
-    texts = np.datetime_as_string(seconds.astype("datetime64[s]")).astype(object)
-    written: Cells = np.add(texts[codes], _MILLISECONDS[moments_ns % NS_PER_S // _NS_PER_MS], dtype=np.object_)
+    # Many fall into one millisecond, and nearly all into few seconds: to write one out is the slow part.
+    in_ms, codes = np.unique(moments_ns // _NS_PER_MS, return_inverse=True)
+    in_s, codes_of_ms = np.unique(in_ms // 1000, return_inverse=True)
+    seconds = np.datetime_as_string(in_s.astype("datetime64[s]")).astype(object)
+    written: Cells = np.add(seconds[codes_of_ms], _MILLISECONDS[in_ms % 1000], dtype=np.object_)[codes]
     written[moments_ns < 0] = ""
     return written
 

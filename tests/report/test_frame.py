@@ -178,6 +178,7 @@ RESULTS: list[tuple[Outcome, str | None] | None] = [
     *[(outcome, None) for outcome in Outcome if outcome is not Outcome.NOT_STARTED],
     (Outcome.SKIPPED, "earlier_step_failed"),
 ]
+STATUS = {"accepted": 200, "throttled": 429, "bad_reply": 200, "refused": 404, "token_refused": 403}
 HISTORY = st.tuples(st.lists(st.sampled_from(KINDS), max_size=3), st.sampled_from(RESULTS))
 
 
@@ -201,7 +202,10 @@ def test_whatever_happened_each_manifest_row_gives_exactly_one_report_row_in_ord
             made.process(ended_ns=None if ended is None else T0 + 9 * S, reason=ended)
         for step, (attempts, result) in enumerate(histories):
             for number, (kind, reason) in enumerate(attempts, start=1):
-                made.attempt(step, kind, reason, attempt=number)
+                status, operation_id = STATUS.get(kind or ""), kind and str(number)
+                made.attempt(
+                    step, kind, reason, attempt=number, http_status=status, operation_id=operation_id, detail=reason
+                )
             if result is not None:
                 made.result(step, *result)
         with RunView.open(made.state, made.run_id) as view:
@@ -210,6 +214,15 @@ def test_whatever_happened_each_manifest_row_gives_exactly_one_report_row_in_ord
     assert table["row"].tolist() == list(range(1, len(histories) + 1))
     assert table["serial_number"].tolist() == [serial for serial, _ in rows(len(histories))]
     assert table["attempts"].tolist() == [len(attempts) for attempts, _ in histories]
+    answered = [
+        [(n, kind, reason) for n, (kind, reason) in enumerate(attempts, start=1) if kind] for attempts, _ in histories
+    ]
+    last = [one[-1] if one else ("", "", None) for one in answered]
+    assert table["operation_id"].tolist() == [str(number) for number, *_ in last]
+    assert table["detail"].tolist() == [reason or "" for *_, reason in last]
+    assert [None if pd.isna(status) else status for status in table["http_status"]] == [
+        STATUS.get(kind) for _, kind, _ in last
+    ]
     counted = table.groupby(["outcome", "reason"]).size().to_dict()
     assert counted == {(outcome.value, reason or ""): count for (outcome, reason), count in tally.items()}
     assert some["row"].tolist() == table.loc[table["outcome"].isin(chosen), "row"].tolist()
