@@ -6,13 +6,14 @@ Texts that a spreadsheet would run as a formula are neutralised (`fleetops.repor
 from __future__ import annotations
 
 import csv
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetops.report.cells import neutralised
 from fleetops.report.frame import NUMBERS, has_notes, names_of, report_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import TextIO
 
     from fleetops.journal.views import RunView
@@ -55,7 +56,8 @@ def _texts(name: str, cells: Sequence[Any]) -> Sequence[str]:
     if name == "row":
         return list(map(str, cells))
     if name in NUMBERS:
-        return list(map(_Written().__getitem__, cells))
+        of = _Written().__getitem__
+        return [of(cells[0])] * len(cells) if _alike(cells) else list(map(of, cells))
     return neutralised(cells)
 
 
@@ -69,10 +71,28 @@ class _Written(dict[Any, str]):
 
 def write_rows(out: TextIO, columns: Sequence[Sequence[str]]) -> None:
     """Write rows, given by column, as CSV."""
-    text = "".join(map("".join, columns))
+    alike = list(map(_alike, columns))
+    text = "".join("".join(cells[:1] if same else cells) for same, cells in zip(alike, columns, strict=True))
     if any(mark in text for mark in ',"\n\r'):
         dialect = _QuoteAll if "\r" in text else _QuoteSome
         csv.writer(out, dialect).writerows(zip(*columns, strict=True))
     else:
         # Where nothing needs quoting, as is usual, this takes half the time.
-        out.write("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+        folded = _folded(alike, columns)
+        out.write("\n".join(map(",".join, zip(*folded, strict=True))) + "\n")
+
+
+def _alike(cells: Sequence[Any]) -> bool:
+    """Whether the cells are all the same, and there are some."""
+    return bool(cells and cells[0] == cells[-1] and cells.count(cells[0]) == len(cells))
+
+
+def _folded(alike: Iterable[bool], columns: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """The columns, with those that are beside each other and the same in each row made one."""
+    at = iter(columns)
+    for same, some in groupby(alike):
+        together = [next(at) for _ in some]
+        if same:
+            yield [",".join(cells[0] for cells in together)] * len(together[0])
+        else:
+            yield from together
