@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from fleetops.errors import JournalError
+from fleetops.model import Outcome, ReplyKind
 from fleetops.scheduler import Finish, Hold, Skip
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from fleetops.model import Reply
     from fleetops.scheduler import Effect, Notice
 
+_KIND_ACCEPTED: Final = ReplyKind.ACCEPTED
+_OUTCOME_ACCEPTED: Final = Outcome.ACCEPTED
 _FEW: Final = 8
 _QUICK_S: Final = 0.002
 """So few rows are written without a thread, as long as the disk is so quick: to wake one takes longer than the disk."""
@@ -33,6 +36,14 @@ _MAKE_ROOM: Final = "free the disk or make it writable, then resume: what is not
 _PUT_BACK: Final = "put it back, with its -wal and .lock files, then resume: what is not recorded is treated as unknown"
 _INTENT: Final = "INSERT INTO attempt (step, attempt, process, intent_ns) VALUES (?, ?, ?, ?)"
 _WITHDRAW: Final = "DELETE FROM attempt WHERE step = ? AND attempt = ? AND answered_ns IS NULL"
+# Nearly every answer is one of these two, and every value that need not be bound is one less to convert.
+_ACCEPTED: Final = (
+    "UPDATE attempt SET sent_ns = ?, answered_ns = ?, kind = 'accepted', reason = NULL, http_status = ?, "
+    "operation_id = ?, detail = '' WHERE step = ? AND attempt = ?"
+)
+_ACCEPTED_RESULT: Final = (
+    "INSERT OR REPLACE INTO result (step, outcome, reason, finished_ns, process) VALUES (?, 'accepted', NULL, ?, ?)"
+)
 # What an earlier process left without an answer is answered by a later one, whose clock may differ: the time is kept in
 # terms of the process that made the attempt, as all times of an attempt are.
 _ANSWER: Final = (
@@ -54,17 +65,28 @@ class Batch:
 
     intents: list[tuple[int, int, int, int]] = field(default_factory=list)
     withdrawn: list[tuple[int, int]] = field(default_factory=list)
+    accepted: list[tuple[int, int, int | None, str | None, int, int]] = field(default_factory=list)
     answers: list[tuple[object, ...]] = field(default_factory=list)
+    accepted_results: list[tuple[int, int, int]] = field(default_factory=list)
     results: list[tuple[object, ...]] = field(default_factory=list)
     events: list[tuple[object, ...]] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.intents or self.withdrawn or self.answers or self.results or self.events or self.facts)
+        return bool(len(self) or self.facts)
 
     def __len__(self) -> int:
-        return len(self.intents) + len(self.withdrawn) + len(self.answers) + len(self.results) + len(self.events)
+        """Its rows, but for facts."""
+        return (
+            len(self.intents)
+            + len(self.withdrawn)
+            + len(self.accepted)
+            + len(self.answers)
+            + len(self.accepted_results)
+            + len(self.results)
+            + len(self.events)
+        )
 
     def ended(self, error: JournalError | None) -> None:
         """Wake those who wait for the commit."""
@@ -79,7 +101,9 @@ class Batch:
     def keep_answers_of(self, failed: Batch) -> None:
         """Take over what a failed commit left, but for its intents: those steps are not sent."""
         self.withdrawn[:0] = failed.withdrawn
+        self.accepted[:0] = failed.accepted
         self.answers[:0] = failed.answers
+        self.accepted_results[:0] = failed.accepted_results
         self.results[:0] = failed.results
         self.events[:0] = failed.events
         self.facts = {**failed.facts, **self.facts}
@@ -90,8 +114,12 @@ def fill(connection: sqlite3.Connection, batch: Batch, commits: int) -> None:
     attempts, answers = len(batch.intents), 0
     if batch.withdrawn:
         attempts -= connection.executemany(_WITHDRAW, batch.withdrawn).rowcount
+    if batch.accepted:
+        answers = connection.executemany(_ACCEPTED, batch.accepted).rowcount
     if batch.answers:
-        answers = connection.executemany(_ANSWER, batch.answers).rowcount
+        answers += connection.executemany(_ANSWER, batch.answers).rowcount
+    if batch.accepted_results:
+        connection.executemany(_ACCEPTED_RESULT, batch.accepted_results)
     if batch.results:
         connection.executemany(_RESULT, batch.results)
     if batch.events:
@@ -120,7 +148,8 @@ class GroupCommit:
         self._process = process
         self._commits = commits
         self._batch = Batch()
-        self._noted = anyio.Event()
+        self._noted = False
+        self._asleep: asyncio.Future[None] | None = None
         self._last_took_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = ThreadPoolExecutor(1, "journal")
@@ -133,8 +162,14 @@ class GroupCommit:
         # A future for each, since whoever waits may be cancelled; an event costs three times as much.
         waiter = (self._loop or asyncio.get_running_loop()).create_future()
         batch.waiting.append(waiter)
-        self._noted.set()
+        self._note()
         await waiter
+
+    def _note(self) -> None:
+        """Something is there to be written."""
+        self._noted = True
+        if self._asleep is not None and not self._asleep.done():
+            self._asleep.set_result(None)
 
     def withdrawn(self, step: int, attempt: int) -> None:
         """The intended attempt did not leave."""
@@ -142,7 +177,7 @@ class GroupCommit:
         intents = self._batch.intents
         intents[:] = [intent for intent in intents if intent[:2] != (step, attempt)]
         self._batch.withdrawn.append((step, attempt))
-        self._noted.set()
+        self._note()
 
     def answered(
         self,
@@ -155,21 +190,13 @@ class GroupCommit:
         effects: Sequence[Effect],
     ) -> None:
         """Note what came of an attempt, and what that changed; both are written by one commit."""
-        batch = self._batch
-        batch.answers.append(
-            (
-                sent_ns,
-                answered_ns,
-                self._process,
-                reply.kind,
-                reply.reason,
-                reply.http_status,
-                reply.operation_id,
-                reply.detail,
-                step,
-                attempt,
-            )
-        )
+        kind, reason, http_status, operation_id, detail, _ = reply
+        # An attempt whose sending is known is this process's own, and so are its times.
+        if kind is _KIND_ACCEPTED and sent_ns is not None and reason is None and not detail:
+            self._batch.accepted.append((sent_ns, answered_ns, http_status, operation_id, step, attempt))
+        else:
+            row = (sent_ns, answered_ns, self._process, kind, reason, http_status, operation_id, detail, step, attempt)
+            self._batch.answers.append(row)
         self._note_effects(effects, answered_ns)
 
     def confirmed(self, effects: Sequence[Effect], now_ns: int) -> None:
@@ -179,20 +206,24 @@ class GroupCommit:
     def happened(self, notices: Sequence[Notice]) -> None:
         """Note what happened to the run as a whole; see `Journal.happened`."""
         self._batch.events.extend((notice.at_ns, self._process, notice.event, notice.detail) for notice in notices)
-        self._noted.set()
+        self._note()
 
     def _note_effects(self, effects: Sequence[Effect], now_ns: int) -> None:
         batch = self._batch
         for effect in effects:
             if isinstance(effect, Finish):
-                batch.results.append((effect.step, effect.outcome, effect.reason, now_ns, self._process))
+                step, outcome, reason = effect
+                if outcome is _OUTCOME_ACCEPTED and reason is None:
+                    batch.accepted_results.append((step, now_ns, self._process))
+                else:
+                    batch.results.append((step, outcome, reason, now_ns, self._process))
             elif isinstance(effect, Skip):
                 batch.results.extend(
                     (skipped, "skipped", effect.reason, now_ns, self._process) for skipped in effect.steps
                 )
             elif isinstance(effect, Hold):
                 batch.facts["hold_until_ns"] = str(effect.until_ns)
-        self._noted.set()
+        self._note()
 
     async def serve(self) -> None:
         """Write what is noted until cancelled."""
@@ -200,14 +231,17 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._noted.wait()
+                if not self._noted:
+                    self._asleep = self._loop.create_future()
+                    await self._asleep
+                    self._asleep = None
                 await self._commit()
         finally:
             self._loop = None
 
     async def _commit(self) -> JournalError | None:
         """Write what is noted; why that failed, where it did."""
-        self._noted = anyio.Event()
+        self._noted = False
         batch, self._batch = self._batch, Batch()
         failed = None
         try:
