@@ -28,6 +28,8 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from pydantic_core import from_json
+
 from fleetops.control.wording import bounded, printable, words_of
 from fleetops.model import Reason, Reply, ReplyKind
 
@@ -47,10 +49,12 @@ if TYPE_CHECKING:
 _OK: Final = HTTPStatus.OK.value
 _LONGEST_OPERATION_ID: Final = 100
 _USUAL_OPERATION_ID: Final = 10**18
+_ACCEPTED: Final = ReplyKind.ACCEPTED
+_new: Final = tuple.__new__
+"""Makes a named tuple in half the time, where one is made for every reply."""
 _LONGEST_RETRY_AFTER_S: Final = 1e9
 """About thirty years: beyond it a number says no more, and stays exact and finite below."""
 
-_DECODE: Final = json.JSONDecoder().raw_decode
 _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 _KINDS: Final[dict[int, tuple[ReplyKind, Reason]]] = {
@@ -102,15 +106,17 @@ def classify(
         now: The time, aware, for a `Retry-After` that is a date; without it such a one says nothing.
         redact: Takes secrets out of text that goes into the report.
     """
-
-    def said(text: str) -> str:
-        # Before the cleaning, which shortens, and after it, which may join what was apart.
-        return bounded(redact(printable(redact(text))))
+    if status == _OK and cut is None:
+        accepted = _accepted(body, asked, redact)
+        if accepted is not None:
+            return accepted
 
     if status == _OK:
         if cut in _LOST_WORDS:
             return Reply(ReplyKind.MAYBE, cut, status, detail=_LOST_WORDS[cut])
-        return _initiated(body, whole=cut is None, asked=asked, said=said)
+        return Reply(
+            ReplyKind.BAD_REPLY, Reason.BAD_REPLY, _OK, detail=_said(_why_bad(body, asked, whole=cut is None), redact)
+        )
     kind, reason = _KINDS.get(status, _KINDS_BY_CLASS.get(status // 100, (ReplyKind.MAYBE, Reason.BAD_REPLY)))
     if kind is ReplyKind.MISDIRECTED:
         location = headers.get("location")
@@ -120,46 +126,55 @@ def classify(
     else:
         detail = words_of(body)
     retry_after_s = retry_after(headers.get("retry-after"), now) if status in _SAYS_WHEN else None
-    return Reply(kind, reason, status, detail=said(detail), retry_after_s=retry_after_s)
+    return Reply(kind, reason, status, detail=_said(detail, redact), retry_after_s=retry_after_s)
 
 
-def _initiated(body: bytes, *, whole: bool, asked: Operation, said: Callable[[str], str]) -> Reply:
-    """What a 200 means: accepted only where its body says that what was asked for was started."""
-    answer: Any = None
+def _accepted(body: bytes, asked: Operation, redact: Callable[[str], str]) -> Reply | None:
+    """What a 200 means whose body says that what was asked for was started; None where it does not say so."""
+    try:
+        answer = _decoded(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(answer, dict) or answer.get("operation") != asked:
+        return None
+    return _new(Reply, (_ACCEPTED, None, _OK, _operation_id(answer.get("id"), redact), "", None))
+
+
+def _why_bad(body: bytes, asked: Operation, *, whole: bool) -> str:
+    """What is wrong with the body of a 200 that does not say what was asked for."""
     if not whole:
-        detail = f"the reply is too long or badly framed, after {len(body)} bytes: {words_of(body)}"
-    elif not body.strip():
-        detail = "the reply has no body"
-    else:
-        try:
-            answer = _decoded(body)
-        except (ValueError, RecursionError):
-            detail = f"the reply is not JSON: {words_of(body)}"
-        else:
-            if isinstance(answer, dict) and answer.get("operation") == asked:
-                return Reply(ReplyKind.ACCEPTED, None, _OK, _operation_id(answer.get("id"), said))
-            detail = f"the reply does not name the operation {asked}: {words_of(body)}"
-    return Reply(ReplyKind.BAD_REPLY, Reason.BAD_REPLY, _OK, detail=said(detail))
+        return f"the reply is too long or badly framed, after {len(body)} bytes: {words_of(body)}"
+    if not body.strip():
+        return "the reply has no body"
+    try:
+        _decoded(body)
+    except (ValueError, RecursionError):
+        return f"the reply is not JSON: {words_of(body)}"
+    return f"the reply does not name the operation {asked}: {words_of(body)}"
+
+
+def _said(text: str, redact: Callable[[str], str]) -> str:
+    # Before the cleaning, which shortens, and after it, which may join what was apart.
+    return bounded(redact(printable(redact(text))))
 
 
 def _decoded(body: bytes) -> Any:
-    """The JSON value in `body`; raises as `json.loads` does, and spares what that does first for the usual body."""
-    if body.isascii():
-        try:
-            value, end = _DECODE(body.decode())
-        except ValueError:
-            return json.loads(body)
-        if end == len(body):
-            return value
-    return json.loads(body)
+    """The JSON value in `body`; raises as `json.loads` does.
+
+    pydantic's reader takes a third of the time. It also takes less (no UTF-16, no lone surrogates): that is read again.
+    """
+    try:
+        return from_json(body)
+    except ValueError:
+        return json.loads(body)
 
 
-def _operation_id(value: Any, said: Callable[[str], str]) -> str | None:
+def _operation_id(value: Any, redact: Callable[[str], str]) -> str | None:
     if type(value) is int and 0 <= value <= _USUAL_OPERATION_ID:
         return str(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
-    return bounded(said(str(value)), _LONGEST_OPERATION_ID) or None
+    return bounded(_said(str(value), redact), _LONGEST_OPERATION_ID) or None
 
 
 def retry_after(value: str | None, now: datetime | None) -> float | None:

@@ -193,7 +193,9 @@ class Runner:
         self.look_again()
 
     def _seen(self, effects: Sequence[Effect]) -> None:
-        self._stop_where_told(effects)
+        for effect in effects:
+            if isinstance(effect, Stop):
+                self.stop(effect.reason, effect.detail)
         self._changed.set()
 
     def _cannot_confirm(self, error: FleetopsError) -> None:
@@ -326,7 +328,7 @@ class Runner:
             self._send_next()
 
     async def _attempt(self, send: Send) -> None:
-        step, attempt = send.step, send.attempt
+        step, attempt = send
         try:
             await self._journal.intend(step, attempt, self._clock.now_ns())
         except JournalError as error:
@@ -375,18 +377,14 @@ class Runner:
 
     def _note(self, send: Send, sent_ns: int, reply: Reply) -> None:
         answered_ns = self._clock.now_ns()
-        effects = self._scheduler.answer(send.step, reply, answered_ns)
-        self._journal.answered(
-            send.step, send.attempt, sent_ns=sent_ns, answered_ns=answered_ns, reply=reply, effects=effects
-        )
+        step, attempt = send
+        effects = self._scheduler.answer(step, reply, answered_ns)
+        self._journal.answered(step, attempt, sent_ns=sent_ns, answered_ns=answered_ns, reply=reply, effects=effects)
         for effect in effects:
-            if isinstance(effect, Finish) and effect.outcome in _WENT_WRONG:
-                self._failures.append(self._failure(effect, answered_ns))
-        self._stop_where_told(effects)
-
-    def _stop_where_told(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Stop):
+            if isinstance(effect, Finish):
+                if effect.outcome in _WENT_WRONG:
+                    self._failures.append(self._failure(effect, answered_ns))
+            elif isinstance(effect, Stop):
                 self.stop(effect.reason, effect.detail)
 
     def _failure(self, finish: Finish, at_ns: int) -> Failure:
