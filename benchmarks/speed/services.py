@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import subprocess
 import sys
@@ -111,4 +112,6 @@ async def _serve(port: int, delay_s: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
+    # epoll waits in whole milliseconds, rounded up: answers would come late by as much, and several of them together.
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    loop.run_until_complete(_serve(int(sys.argv[1]), float(sys.argv[2])))
