@@ -11,7 +11,7 @@ from fleetops.model import NS_PER_S
 if TYPE_CHECKING:
     from fleetops.policy import Policy
 
-CATCH_UP_S: Final = 0.02
+CATCH_UP_S: Final = 0.04
 """How much time a late timer may make up for: the slack of the bucket that paces, in seconds of the rate."""
 
 PACED_SHARE: Final = 0.996

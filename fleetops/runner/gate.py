@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fleetops.policy import Policy
 
 
-_AT_ONCE_S: Final = 0.01
+_AT_ONCE_S: Final = 0.02
 """For how much time slots are taken from the limiter in one go, in seconds of the rate. What is taken together wakes
 the process once, is made durable by one commit, and is answered at about the same time: at 500/s that is half of the
 processor time. It is less than the bucket may make up for (`CATCH_UP_S`), so no second has more sends for it."""

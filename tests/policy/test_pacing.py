@@ -10,7 +10,7 @@ from fleetops.model import NS_PER_S
 from fleetops.policy.pacing import SlidingSecond, bucket_size
 
 
-@pytest.mark.parametrize(("per_s", "burst", "size"), [(50.0, 0, 2.0), (50.0, 7, 9.0), (1000.0, 0, 21.0)])
+@pytest.mark.parametrize(("per_s", "burst", "size"), [(50.0, 0, 3.0), (50.0, 7, 10.0), (1000.0, 0, 41.0)])
 def test_the_bucket_holds_a_slot_the_burst_and_a_little_to_catch_up(per_s: float, burst: int, size: float) -> None:
     assert bucket_size(per_s, burst) == size
 
