@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _KIND_ACCEPTED: Final = ReplyKind.ACCEPTED
 _OUTCOME_ACCEPTED: Final = Outcome.ACCEPTED
-_FEW: Final = 8
+_FEW: Final = 16
 _QUICK_S: Final = 0.002
 """So few rows are written without a thread, as long as the disk is so quick: to wake one takes longer than the disk."""
 _BUSY_MS: Final = 30_000
