@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from fleetops.model import Outcome, Reason, Reply, ReplyKind
 from fleetops.policy import Policy
-from tests.journal.runs import S, create, new_run, open_store, rows, state_dir
+from fleetops.scheduler import Finish
+from tests.journal.runs import ACCEPTED, S, create, new_run, open_store, rows, state_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,3 +48,57 @@ async def test_another_process_that_writes_is_waited_for_and_holds_up_nothing_el
         await journal.close(now_ns=T0 + S, reason="complete", detail="")
         assert other.execute("SELECT step, intent_ns FROM attempt").fetchall() == [(0, T0)]
         assert other.execute("SELECT end_reason FROM process").fetchall() == [("complete",)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("reply", "sent_ns", "finish"),
+    [
+        (ACCEPTED, T0 + 1, Finish(0, Outcome.ACCEPTED)),
+        (ACCEPTED._replace(operation_id=None), T0 + 1, Finish(0, Outcome.ACCEPTED)),
+        (ACCEPTED, None, Finish(0, Outcome.ACCEPTED)),
+        (ACCEPTED._replace(detail="in its own words"), T0 + 1, Finish(0, Outcome.ACCEPTED)),
+        (ACCEPTED, T0 + 1, Finish(0, Outcome.ACCEPTED, Reason.NOT_CONFIRMED)),
+        (ACCEPTED, T0 + 1, Finish(0, Outcome.CONFIRMED)),
+        (Reply(ReplyKind.REFUSED, Reason.NOT_FOUND, 404, detail="no such device"), T0 + 1, Finish(0, Outcome.FAILED)),
+    ],
+)
+async def test_every_answer_is_kept_as_it_came_the_usual_one_too(
+    tmp_path: Path, reply: Reply, sent_ns: int | None, finish: Finish
+) -> None:
+    state = state_dir(tmp_path)
+    path = create(state, new_run(rows(1)))
+    store = open_store(state)
+    journal = store.begin(Policy(), now_ns=T0)
+    with closing(store), closing(sqlite3.connect(path)) as other:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.serve)
+            await journal.intend(0, 1, T0)
+            tasks.cancel_scope.cancel()
+        journal.answered(0, 1, sent_ns=sent_ns, answered_ns=T0 + 2, reply=reply, effects=[finish])
+        await journal.close(now_ns=T0 + S, reason="complete", detail="")
+        kind, reason, http_status, operation_id, detail, _ = reply
+        process = other.execute("SELECT process FROM process").fetchone()[0]
+        assert other.execute("SELECT * FROM attempt").fetchall() == [
+            (0, 1, process, T0, sent_ns, T0 + 2, kind, reason, http_status, operation_id, detail)
+        ]
+        assert other.execute("SELECT * FROM result").fetchall() == [(0, finish.outcome, finish.reason, T0 + 2, process)]
+        assert other.execute("SELECT value FROM run WHERE key = 'answers'").fetchall() == [("1",)]
+
+
+@pytest.mark.anyio
+async def test_a_confirmation_is_kept_over_the_acceptance_that_the_same_commit_writes(tmp_path: Path) -> None:
+    state = state_dir(tmp_path)
+    path = create(state, new_run(rows(1)))
+    store = open_store(state)
+    journal = store.begin(Policy(), now_ns=T0)
+    with closing(store), closing(sqlite3.connect(path)) as other:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.serve)
+            await journal.intend(0, 1, T0)
+            tasks.cancel_scope.cancel()
+        accepted = [Finish(0, Outcome.ACCEPTED)]
+        journal.answered(0, 1, sent_ns=T0 + 1, answered_ns=T0 + 2, reply=ACCEPTED, effects=accepted)
+        journal.confirmed([Finish(0, Outcome.CONFIRMED)], T0 + 3)
+        await journal.close(now_ns=T0 + S, reason="complete", detail="")
+        assert other.execute("SELECT outcome, finished_ns FROM result").fetchall() == [("confirmed", T0 + 3)]
