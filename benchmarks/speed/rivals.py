@@ -100,10 +100,20 @@ def wrk(folder: Path, base_url: str) -> float:
     return float(line.split()[1])
 
 
+def floor(folder: Path, base_url: str) -> float:
+    """Operations per second, from first send to last answer, of system calls and SQL that no run can do without."""
+    database = folder / "floor.db"
+    for path in folder.glob("floor.db*"):
+        path.unlink()
+    command = [sys.executable, "-m", "benchmarks.speed.floor", base_url, str(database), "50000"]
+    return float(measured(command, folder).printed)
+
+
 RIVALS: dict[str, Callable[[Path, str], float]] = {
     "a naive httpx script": naive_httpx,
     "a bare aiohttp script, on uvloop": bare_aiohttp,
     "`curl -Z --parallel-max 64`": curl_parallel,
     "`xargs -P 64 curl`": curl_each,
     "wrk, one thread": wrk,
+    "only the system calls and the SQL of a run, sending": floor,
 }
