@@ -6,7 +6,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from fleetops.errors import FleetopsError, JournalError, RunBusyError
-from fleetops.journal.store import UNREADABLE, connect, read_facts, settling_devices, unfinished_serials
+from fleetops.journal.progress import settling_devices, unfinished_serials
+from fleetops.journal.store import UNREADABLE, connect, read_facts
 from fleetops.policy import Policy
 from fleetops.policy.pacing import longest_attempt_ns
 

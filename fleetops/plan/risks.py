@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fleetops.errors import FleetopsError
+from fleetops.journal.progress import unfinished_serials
 from fleetops.journal.readonly import connect_readonly
-from fleetops.journal.store import read_facts, unfinished_serials
+from fleetops.journal.store import read_facts
 from fleetops.model import CODE_OF, DESTRUCTIVE, OPERATIONS, Operation
 from fleetops.plan.document import Risk
 from fleetops.plan.wording import counted, plain

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fleetops.journal import RunClock
 from fleetops.journal.commits import Batch
-from fleetops.journal.store import settling_devices
+from fleetops.journal.progress import settling_devices
 from fleetops.model import Operation
 from fleetops.policy import Policy
 from tests.journal.runs import S, create, new_run, rows, state_dir, write
