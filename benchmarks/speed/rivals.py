@@ -115,5 +115,4 @@ RIVALS: dict[str, Callable[[Path, str], float]] = {
     "`curl -Z --parallel-max 64`": curl_parallel,
     "`xargs -P 64 curl`": curl_each,
     "wrk, one thread": wrk,
-    "only the system calls and the SQL of a run, sending": floor,
 }

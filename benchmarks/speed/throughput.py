@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.speed import fleet
-from benchmarks.speed.rivals import RIVALS
+from benchmarks.speed.rivals import RIVALS, floor
 from benchmarks.speed.services import nginx
 from benchmarks.speed.tables import Section, Target
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DEVICES = 50_000
 DEVICES_BY_HTTPX = 10_000
 OURS, OURS_BY_HTTPX = "fleetops run", "fleetops run, over httpx's connections"
+BOUND = "only the system calls and the SQL of a run, sending"
 LEAST = {
     "a naive httpx script": 40.0,
     "a bare aiohttp script, on uvloop": 1.8,
@@ -36,7 +37,12 @@ def _ours_by_httpx(folder: Path, base_url: str) -> float:
 
 def measure(folder: Path, rounds: int) -> Section:
     """Operations per second of everything, in rounds."""
-    contenders: dict[str, Callable[[Path, str], float]] = {OURS: _ours, OURS_BY_HTTPX: _ours_by_httpx, **RIVALS}
+    contenders: dict[str, Callable[[Path, str], float]] = {
+        OURS: _ours,
+        OURS_BY_HTTPX: _ours_by_httpx,
+        **RIVALS,
+        BOUND: floor,
+    }
     per_s: dict[str, list[float]] = {name: [] for name in contenders}
     with nginx(folder / "nginx") as base_url:
         for _ in range(rounds):

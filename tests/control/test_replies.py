@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetops.control.replies import classify, retry_after
+from fleetops.control.replies import _decoded, classify, retry_after
 from fleetops.model import OPERATIONS, Operation, Reason, Reply, ReplyKind
 
 NOW = datetime(2025, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -212,3 +213,22 @@ def test_retry_after_is_passed_on_with_429_and_503_only() -> None:
     headers = {"retry-after": "9"}
     told = {status: judge(status, headers=headers).retry_after_s for status in TABLE}
     assert {status for status, wait_s in told.items() if wait_s is not None} == {429, 503}
+
+
+@given(
+    st.sampled_from(
+        [b'{"id": 12345, "operation": "reboot"}', b'{"id":"\\u00e9","operation":"sync","x":[-0,2.5e3,null]}']
+    ),
+    st.data(),
+)
+def test_a_body_is_read_as_json_reads_it_however_it_is_damaged(body: bytes, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(body)))
+        body = body[:at] + data.draw(st.binary(max_size=2)) + body[at + data.draw(st.integers(0, 2)) :]
+    try:
+        expected = repr(json.loads(body))
+    except ValueError:
+        with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
+            _decoded(body)
+    else:
+        assert repr(_decoded(body)) == expected

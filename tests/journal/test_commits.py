@@ -15,7 +15,10 @@ from fleetops.scheduler import Finish
 from tests.journal.runs import ACCEPTED, S, create, new_run, open_store, rows, state_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from fleetops.journal.commits import GroupCommit
 
 T0 = 1_767_322_900 * S
 
@@ -50,6 +53,23 @@ async def test_another_process_that_writes_is_waited_for_and_holds_up_nothing_el
         assert other.execute("SELECT end_reason FROM process").fetchall() == [("complete",)]
 
 
+async def rows_of(tmp_path: Path, note: Callable[[GroupCommit], None]) -> dict[str, list[tuple[object, ...]]]:
+    """What a journal holds of its one step, which was intended, once what `note` notes is written."""
+    state = state_dir(tmp_path)
+    path = create(state, new_run(rows(1)))
+    store = open_store(state)
+    journal = store.begin(Policy(), now_ns=T0)
+    with closing(store), closing(sqlite3.connect(path)) as other:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.serve)
+            await journal.intend(0, 1, T0)
+            tasks.cancel_scope.cancel()
+        note(journal)
+        await journal.close(now_ns=T0 + S, reason="complete", detail="")
+        tables = {table: other.execute(f"SELECT * FROM {table}").fetchall() for table in ("attempt", "result")}
+        return {**tables, "answers": other.execute("SELECT value FROM run WHERE key = 'answers'").fetchall()}
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("reply", "sent_ns", "finish"),
@@ -66,39 +86,22 @@ async def test_another_process_that_writes_is_waited_for_and_holds_up_nothing_el
 async def test_every_answer_is_kept_as_it_came_the_usual_one_too(
     tmp_path: Path, reply: Reply, sent_ns: int | None, finish: Finish
 ) -> None:
-    state = state_dir(tmp_path)
-    path = create(state, new_run(rows(1)))
-    store = open_store(state)
-    journal = store.begin(Policy(), now_ns=T0)
-    with closing(store), closing(sqlite3.connect(path)) as other:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(journal.serve)
-            await journal.intend(0, 1, T0)
-            tasks.cancel_scope.cancel()
+    def note(journal: GroupCommit) -> None:
         journal.answered(0, 1, sent_ns=sent_ns, answered_ns=T0 + 2, reply=reply, effects=[finish])
-        await journal.close(now_ns=T0 + S, reason="complete", detail="")
-        kind, reason, http_status, operation_id, detail, _ = reply
-        process = other.execute("SELECT process FROM process").fetchone()[0]
-        assert other.execute("SELECT * FROM attempt").fetchall() == [
-            (0, 1, process, T0, sent_ns, T0 + 2, kind, reason, http_status, operation_id, detail)
-        ]
-        assert other.execute("SELECT * FROM result").fetchall() == [(0, finish.outcome, finish.reason, T0 + 2, process)]
-        assert other.execute("SELECT value FROM run WHERE key = 'answers'").fetchall() == [("1",)]
+
+    kind, reason, http_status, operation_id, detail, _ = reply
+    assert await rows_of(tmp_path, note) == {
+        "attempt": [(0, 1, 1, T0, sent_ns, T0 + 2, kind, reason, http_status, operation_id, detail)],
+        "result": [(0, finish.outcome, finish.reason, T0 + 2, 1)],
+        "answers": [("1",)],
+    }
 
 
 @pytest.mark.anyio
 async def test_a_confirmation_is_kept_over_the_acceptance_that_the_same_commit_writes(tmp_path: Path) -> None:
-    state = state_dir(tmp_path)
-    path = create(state, new_run(rows(1)))
-    store = open_store(state)
-    journal = store.begin(Policy(), now_ns=T0)
-    with closing(store), closing(sqlite3.connect(path)) as other:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(journal.serve)
-            await journal.intend(0, 1, T0)
-            tasks.cancel_scope.cancel()
+    def note(journal: GroupCommit) -> None:
         accepted = [Finish(0, Outcome.ACCEPTED)]
         journal.answered(0, 1, sent_ns=T0 + 1, answered_ns=T0 + 2, reply=ACCEPTED, effects=accepted)
         journal.confirmed([Finish(0, Outcome.CONFIRMED)], T0 + 3)
-        await journal.close(now_ns=T0 + S, reason="complete", detail="")
-        assert other.execute("SELECT outcome, finished_ns FROM result").fetchall() == [("confirmed", T0 + 3)]
+
+    assert (await rows_of(tmp_path, note))["result"] == [(0, "confirmed", None, T0 + 3, 1)]

@@ -36,7 +36,7 @@ def test_slots_come_when_the_real_gate_gives_them(rate: str, burst: int, virtual
             now_ns += round(3 * NS_PER_S / per_s)
         now_ns = gate.slot_ns(now_ns, per_s)
         slots.append(now_ns)
-    # The real one gives what falls due within a few milliseconds in one go.
+    # The real one gives what falls due within `_AT_ONCE_S` in one go.
     at_once_ns = real._AT_ONCE_S * NS_PER_S if per_s * real._AT_ONCE_S > 1 else 0
     assert slots == pytest.approx(expected, rel=1e-4, abs=at_once_ns + 20_000_000 / per_s)
 
