@@ -8,6 +8,7 @@ import os
 import sqlite3
 from dataclasses import asdict
 from itertools import chain, islice
+from operator import eq
 from typing import TYPE_CHECKING, Final
 
 from fleetops.errors import JournalError
@@ -98,11 +99,11 @@ def _fill(connection: sqlite3.Connection, new: NewRun) -> None:
 def _alike(new: NewRun) -> bool:
     """Whether the steps are one for each device, in their order, and differ in nothing else."""
     steps = new.steps
-    one_each = len(steps) == len(steps.serials)
     return (
-        one_each
+        not (new.notes or new.carried)
+        and len(steps) == len(steps.serials)
         and len(set(steps.settle_ns_of)) == len(set(steps.operation_of)) == 1
-        and not (new.notes or new.carried)
+        and all(map(eq, steps.device_of, range(len(steps))))
     )
 
 

@@ -57,14 +57,17 @@ def test_a_journal_that_cannot_be_finished_is_not_there_at_all(tmp_path: Path) -
     ),
     more=st.booleans(),
     alike=st.booleans(),
+    backwards=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_journal_holds_every_step_as_it_was_given(
-    steps: list[tuple[str, Operation, int]], more: bool, alike: bool
+    steps: list[tuple[str, Operation, int]], more: bool, alike: bool, backwards: bool
 ) -> None:
     if alike:
         steps = [(serial, Operation.REBOOT, 5) for serial, _, _ in steps]
     made = Steps.of(steps)
+    if backwards:
+        made = replace(made, device_of=made.device_of[::-1])
     if more:
         made = replace(made, groups=[f"g{device}" for device in range(len(made.serials))])
     cells = [json.dumps([f"'{step}\n"]) for step in range(len(steps))] if more else []
